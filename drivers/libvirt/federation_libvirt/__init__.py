@@ -1,0 +1,1 @@
+"""The libvirt driver of the driver federation."""

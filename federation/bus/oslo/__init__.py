@@ -1,0 +1,1 @@
+"""The oslo.messaging transport driver: `federation://` and `federation+memory://`."""

@@ -1,0 +1,1 @@
+"""The kit that says whether a driver keeps the contract."""

@@ -1,0 +1,1 @@
+"""What a driver is: operations, types, errors, capabilities, releases. Standard library and msgspec only."""

@@ -1,0 +1,1 @@
+"""The manager's use cases: submit, place, publish, answer, apply outcomes, admit workers, reconcile."""

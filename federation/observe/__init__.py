@@ -1,0 +1,1 @@
+"""Queue and worker metrics, health, traces."""

@@ -1,0 +1,1 @@
+"""The ordering protocol without I/O: bytes and facts in, decisions out."""

@@ -1,0 +1,1 @@
+"""The only code that knows SQL: clusters, instances, operations, outbox, grants, workers."""

@@ -1,0 +1,1 @@
+"""Shipped test doubles: simulated hypervisor, fault injection, manual clock, history checker."""

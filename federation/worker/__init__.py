@@ -1,0 +1,1 @@
+"""One loop: receive, ask, call the driver, report."""
