@@ -1,1 +1,1 @@
-"""What a driver is: operations, types, errors, capabilities, releases. Standard library and msgspec only."""
+"""The driver contract: operations, types, errors, capabilities, releases.  A driver imports this and nothing else of ours."""
