@@ -1,0 +1,56 @@
+"""Say in words what the parts do in Python."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from typing import Any
+
+from parts.rabbitmq import RabbitMQ
+from parts.state import PartMissingError
+
+PARTS: dict[str, Any] = {
+    "rabbitmq": lambda: RabbitMQ("rabbitmq"),
+    "rabbitmq3": lambda: RabbitMQ("rabbitmq3"),
+}
+NODE_COMMANDS = ("restart", "kill", "pause", "resume")
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; 0 when it was done, 1 with the reason on standard error when it could not be."""
+    parser = argparse.ArgumentParser(prog="parts", description=__doc__)
+    parser.add_argument("part", choices=[*PARTS, "all"])
+    parser.add_argument("command", choices=["start", "stop", "status", "env", *NODE_COMMANDS])
+    parser.add_argument("node", type=int, nargs="?", help="a node of rabbitmq3, or a host of libvirt, from 0")
+    chosen = parser.parse_args(arguments)
+    failed = False
+    for name in PARTS if chosen.part == "all" else [chosen.part]:
+        started = time.monotonic()
+        try:
+            _run(PARTS[name](), chosen.command, chosen.node)
+        except PartMissingError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            failed = True
+        else:
+            print(f"{name}: {chosen.command} took {time.monotonic() - started:.1f} s", file=sys.stderr)
+    return int(failed)
+
+
+def _run(part: Any, command: str, node: int | None) -> None:
+    if command == "env":
+        for key, value in part.env().items():
+            print(f"export {key}={shlex.quote(value)}")
+        return
+    if command in NODE_COMMANDS:
+        action = getattr(part, command, None)
+        if action is None:
+            raise PartMissingError(f"{command} is not possible here")
+        action() if node is None else action(node)
+    elif command in {"start", "stop"} and node is not None and hasattr(part, f"{command}_node"):
+        getattr(part, f"{command}_node")(node)
+    elif command in {"start", "stop"}:
+        getattr(part, command)()
+    print(json.dumps(part.status(), indent=2))
