@@ -9,12 +9,16 @@ import sys
 import time
 from typing import Any
 
+from parts.guest import Guest
+from parts.libvirt_hosts import LibvirtHosts
 from parts.rabbitmq import RabbitMQ
 from parts.state import PartMissingError
 
 PARTS: dict[str, Any] = {
     "rabbitmq": lambda: RabbitMQ("rabbitmq"),
     "rabbitmq3": lambda: RabbitMQ("rabbitmq3"),
+    "guest": Guest,
+    "libvirt": LibvirtHosts,
 }
 NODE_COMMANDS = ("restart", "kill", "pause", "resume")
 
