@@ -1,1 +1,1 @@
-"""The ordering protocol without I/O: bytes and facts in, decisions out."""
+"""The ordering protocol without I/O: bytes and facts in, decisions out (DESIGN §6)."""
