@@ -1,0 +1,252 @@
+"""A channel that consumes some queues, and comes back by itself.
+
+Only :meth:`AmqpSubscription.ack`, ``reject``, ``add``, ``cancel`` and ``close`` may be called from any thread; the rest
+belongs to the I/O thread.  The tag of a delivery is (stamp, delivery tag): the stamp is new for every consumer that
+the broker sets up, so that a settling of an older one finds nothing and does nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING
+
+from amqp.exceptions import RecoverableConnectionError
+
+from federation.bus.amqp.dial import Backoff
+from federation.bus.amqp.frames import Content, decode_deliver, encode_ack, encode_reject
+from federation.bus.amqp.outbox import call_back
+from federation.bus.amqp.wire import Wire, WireChannel
+from federation.bus.errors import BrokerRefused, BusError
+from federation.bus.link import Consumption, Delivery
+
+if TYPE_CHECKING:
+    from federation.bus.amqp.engine import Engine
+
+LOG = logging.getLogger(__name__)
+_ADD_SECONDS = 30.0
+_stamps = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """What the owner of a subscription wants to hear."""
+
+    on_delivery: Callable[[Delivery], None]
+    on_lost: Callable[[str, str | None], None] | None
+
+
+class AmqpSubscription:
+    """The Subscription port on one AMQP channel."""
+
+    def __init__(
+        self, engine: Engine, consumptions: Sequence[Consumption], prefetch: int, callbacks: Callbacks
+    ) -> None:
+        self._engine = engine
+        self._wanted = {consumption.queue: consumption for consumption in consumptions}
+        self._prefetch = prefetch
+        self._callbacks = callbacks
+        self._channel: WireChannel | None = None
+        self._channel_id = 0
+        self._stamps: dict[str, int] = {}
+        self._unacked: set[tuple[int, int]] = set()
+        self._backoff = Backoff(engine.address.options.reconnect_max)
+        self._live = False
+        self._closed = False
+        self._repairing = False
+
+    def ack(self, delivery: Delivery) -> None:
+        """See the port."""
+        self._engine.settle(self, delivery.tag, encode_ack)
+
+    def reject(self, delivery: Delivery) -> None:
+        """See the port."""
+        self._engine.settle(self, delivery.tag, encode_reject)
+
+    def add(self, consumption: Consumption) -> None:
+        """See the port; off the I/O thread it returns when the broker has agreed, or raises BrokerRefused."""
+        self._engine.request(partial(self._add_now, consumption), _ADD_SECONDS)
+
+    def cancel(self, queue: str) -> None:
+        """See the port; off the I/O thread it returns when the broker has agreed."""
+        self._engine.request(partial(self._cancel_now, queue), _ADD_SECONDS)
+
+    def close(self, timeout: float) -> None:
+        """See the port."""
+        self._engine.close_subscription(self, timeout)
+
+    @property
+    def stands(self) -> bool:
+        """Whether every queue that is wanted is consumed."""
+        return len(self._stamps) == len(self._wanted)
+
+    def open(self, wire: Wire) -> None:
+        """Open the channel and consume all; what the broker refuses is tried again later.
+
+        Before the subscription is live (its first opening) a refusal is raised instead, as BrokerRefused.
+        """
+        try:
+            self._open_channel(wire)
+            for consumption in self._wanted.values():
+                self._consume(consumption)
+        except BrokerRefused as error:
+            if not self._live:
+                self._closed = True
+                raise
+            self._repair_later(str(error))
+        else:
+            self._live = True
+            self._settle_down()
+
+    def _open_channel(self, wire: Wire) -> None:
+        channel = wire.channel()
+        channel.on_lost = self._channel_lost
+        channel.on_cancelled = self._consumer_cancelled
+        self._channel = channel
+        self._channel_id = channel.channel_id
+        self._engine.route(self._channel_id, self)
+        channel.basic_qos(0, self._prefetch, False)  # noqa: FBT003  # AMQP's global bit: per consumer
+
+    def _consume(self, consumption: Consumption) -> None:
+        channel = self._channel
+        if channel is None:
+            msg = "the subscription has no channel"
+            raise BusError(msg)
+        # The stamp comes first: a delivery may follow the broker's answer in the same read.
+        self._stamps[consumption.queue] = next(_stamps)
+        try:
+            channel.basic_consume(
+                consumption.queue,
+                consumer_tag=consumption.queue,
+                no_ack=consumption.no_ack,
+                exclusive=consumption.exclusive,
+                arguments={"x-priority": consumption.priority},
+            )
+        except RecoverableConnectionError as error:
+            if channel.closed_by is not None:
+                raise channel.closed_by from error
+            raise
+
+    def deliver(self, content: Content) -> None:
+        """One message has come in whole."""
+        queue, tag, redelivered, exchange, routing_key = decode_deliver(content.arguments)
+        stamp = self._stamps.get(queue)
+        if stamp is None:
+            return  # cancelled while it was under way
+        get = content.properties.get
+        headers = get("headers") or {}
+        counted = headers.get("x-delivery-count")
+        key = (stamp, tag)
+        if not self._wanted[queue].no_ack:
+            self._unacked.add(key)
+        delivery = Delivery(
+            queue,
+            key,
+            content.body,
+            exchange,
+            routing_key,
+            headers,
+            get("message_id"),
+            get("correlation_id"),
+            get("reply_to"),
+            get("user_id"),
+            get("content_type"),
+            redelivered,
+            counted if type(counted) is int else int(redelivered),
+        )
+        try:
+            self._callbacks.on_delivery(delivery)
+        except Exception:
+            LOG.exception("a delivery callback of the bus raised; the message from %s stays unsettled", queue)
+
+    def write_settling(self, key: object, encode: Callable[[int, int], bytes], out: bytearray) -> None:
+        """Send one settling, unless the broker has taken the delivery back."""
+        if key in self._unacked:
+            self._unacked.discard(key)  # type: ignore[arg-type]  # it is in the set, so it has the set's type
+            out += encode(self._channel_id, key[1])  # type: ignore[index]
+
+    def lost(self, reason: str) -> None:
+        """The channel or connection went away."""
+        had_channel = self._channel is not None
+        self._channel = None
+        self._stamps.clear()
+        self._unacked.clear()
+        if had_channel and self._live and not self._closed and self._callbacks.on_lost is not None:
+            call_back(self._callbacks.on_lost, reason, None)
+
+    def _channel_lost(self, error: BrokerRefused) -> None:
+        self._engine.route(self._channel_id, None)
+        self.lost(str(error))
+        if self._live and not self._closed:
+            self._repair_later(str(error))
+
+    def _consumer_cancelled(self, queue: str) -> None:
+        stamp = self._stamps.pop(queue, None)
+        self._unacked = {key for key in self._unacked if key[0] != stamp}
+        reason = "the broker cancelled the consumer"
+        if self._callbacks.on_lost is not None:
+            call_back(self._callbacks.on_lost, reason, queue)
+        self._repair_later(f"{queue}: {reason}")
+
+    def _repair_later(self, reason: str) -> None:
+        if self._repairing:
+            return
+        self._repairing = True
+        LOG.warning("a subscription is not whole for now: %s", reason)
+        self._engine.later(self._backoff.next(), self._repair)
+
+    def _repair(self) -> None:
+        self._repairing = False
+        wire = self._engine.wire
+        if wire is None or self._closed:
+            return
+        for consumption in [each for queue, each in self._wanted.items() if queue not in self._stamps]:
+            try:
+                self._engine.declarations.stand_up_queue(wire, consumption.queue)
+                if self._channel is None:
+                    self._open_channel(wire)
+                self._consume(consumption)
+            except BrokerRefused as error:
+                self._repair_later(f"{consumption.queue}: {error}")
+        self._settle_down()
+
+    def _settle_down(self) -> None:
+        if self.stands:
+            self._backoff.reset()
+            self._engine.announce_if_standing()
+
+    def _add_now(self, consumption: Consumption, wire: Wire) -> None:
+        self._engine.declarations.stand_up_queue(wire, consumption.queue)
+        if self._channel is None:
+            self._open_channel(wire)
+        self._wanted[consumption.queue] = consumption
+        try:
+            self._consume(consumption)
+        except BrokerRefused:
+            del self._wanted[consumption.queue]
+            raise
+
+    def _cancel_now(self, queue: str, wire: Wire) -> None:
+        del wire
+        self._wanted.pop(queue, None)
+        if self._stamps.get(queue) is not None and self._channel is not None:
+            self._channel.basic_cancel(queue)
+        self._stamps.pop(queue, None)
+
+    def close_now(self, wire: Wire) -> None:
+        """Close the channel; the broker takes back what is unsettled."""
+        del wire
+        self._closed = True
+        channel, self._channel = self._channel, None
+        self._engine.route(self._channel_id, None)
+        self._stamps.clear()
+        self._unacked.clear()
+        if channel is not None:
+            channel.close()
+
+    def end(self) -> None:
+        """No connection stands, so there is nothing to close."""
+        self._closed = True

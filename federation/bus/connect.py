@@ -1,0 +1,20 @@
+"""The one door to a link: the URL's scheme says which broker."""
+
+from __future__ import annotations
+
+from federation.bus.address import MEMORY_SCHEME, Address, parse_address
+from federation.bus.amqp.link import AmqpLink
+from federation.bus.link import Link
+
+
+def open_link(url: str | Address, name: str) -> Link:
+    """A link to the broker that ``url`` names, not yet started.
+
+    ``name`` is shown in the broker's list of connections.  Raises AddressError.
+    """
+    address = parse_address(url)
+    if address.scheme == MEMORY_SCHEME:
+        from federation.bus.memory.link import MemoryLink
+
+        return MemoryLink(address, name)
+    return AmqpLink(address, name)
