@@ -13,7 +13,7 @@ from typing import Any
 
 from amqp.exceptions import UnexpectedFrame
 
-from federation.bus.amqp.tables import decode_table, encode_table
+from federation.bus.field_table import decode_table, encode_table
 from federation.bus.errors import CannotEncode
 from federation.bus.link import Publication
 
