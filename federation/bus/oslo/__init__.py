@@ -1,1 +1,7 @@
-"""The oslo.messaging transport driver: `federation://` and `federation+memory://`."""
+"""The oslo.messaging transport driver: ``federation://`` and ``federation+memory://``.
+
+``driver`` is what oslo.messaging loads; it sends with ``sending`` and listens with ``rpc_listener`` and
+``notification_listener``.  ``routes`` holds every name on the broker, ``body`` the form on the wire, ``options`` what can be
+set, ``key_order`` the rule by which messages of one ordering key wait for one another.  docs/reference/transport.md
+describes all of it for users.
+"""

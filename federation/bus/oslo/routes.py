@@ -1,0 +1,218 @@
+"""Every exchange, queue and routing key of the transport.
+
+Per oslo.messaging exchange ``<x>`` there are two of ours, both direct and durable: ``federation.rpc:<x>`` and
+``federation.notify:<x>``.  Parts are joined by ``:`` and percent-escaped, so that no topic can be mistaken for another
+topic's server.  Nothing goes through AMQP's default exchange.
+
+====================================  =========================================  =======================================
+who receives                          routing key                                queue
+====================================  =========================================  =======================================
+any server of a topic                 ``topic:<t>``                              ``federation.rpc:<x>:topic:<t>``
+one server                            ``server:<t>:<s>``                         ``federation.rpc:<x>:server:<t>:<s>``
+the server that owns partition i      ``ordered:<t>:p<i>of<N>``                  ``federation.rpc:<x>:ordered:<t>:p<i>of<N>``
+all servers of a topic                ``fanout:<t>``                             one exclusive queue each
+a caller, its reply                   the queue's name, on federation.replies    one exclusive queue each
+notification listeners                ``topic:<t>``                              ``federation.notify:<x>:<t>`` and, per
+                                                                                 pool, ``federation.notify:<x>:<t>:pool:<p>``
+a requeued notification               ``requeue:<queue>``                        the queue that it came from
+====================================  =========================================  =======================================
+
+N is part of the partition's name, so that a client with another N gets MessageUndeliverable instead of another order.
+What a durable queue gives up (rejected, expired, over the limits) goes to the queue ``federation.rpc.dead``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import oslo_messaging
+
+from federation.bus.link import Binding, Exchange, Queue
+from federation.bus.oslo.options import DriverOptions
+
+REPLIES = Exchange("federation.replies", "direct")
+DEAD = Exchange("federation.rpc.dead", "fanout")
+_DEAD_LENGTH = 10_000
+_DEAD_SECONDS = 7 * 86_400
+_PRIVATE_LENGTH = 20_000
+_MILLISECONDS = 1000
+_NAME_BYTES = 255
+"""AMQP's limit of a name or routing key."""
+
+Items = tuple[Exchange | Queue | Binding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a message is published."""
+
+    exchange: str
+    routing_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A queue to listen on, and what must be declared for it."""
+
+    queue: str
+    items: Items
+
+
+def _join(*parts: str) -> str:
+    """Parts with ``:`` between them, escaped; raises InvalidTarget when AMQP has no room for the name."""
+    name = ":".join(quote(part, safe=" !#$&'()*+,-./;<=>?@[]^_`{|}~") for part in parts)
+    if len(name) > _NAME_BYTES:
+        raise oslo_messaging.InvalidTarget(f"the name {name[:80]}… is longer than AMQP's {_NAME_BYTES} bytes", None)
+    return name
+
+
+def rpc_exchange(exchange: str) -> Exchange:
+    """The exchange that carries the RPC of one oslo.messaging exchange."""
+    return Exchange("federation.rpc:" + _join(exchange), "direct")
+
+
+def notify_exchange(exchange: str) -> Exchange:
+    """The exchange that carries the notifications of one oslo.messaging exchange."""
+    return Exchange("federation.notify:" + _join(exchange), "direct")
+
+
+def topic_route(exchange: str, topic: str) -> Route:
+    """To any one server of a topic."""
+    return Route(rpc_exchange(exchange).name, _join("topic", topic))
+
+
+def server_route(exchange: str, topic: str, server: str) -> Route:
+    """To one server by its name."""
+    return Route(rpc_exchange(exchange).name, _join("server", topic, server))
+
+
+def fanout_route(exchange: str, topic: str) -> Route:
+    """To every server of a topic that listens at this moment."""
+    return Route(rpc_exchange(exchange).name, _join("fanout", topic))
+
+
+def ordered_route(exchange: str, topic: str, partition: int, partitions: int) -> Route:
+    """To the server that owns one partition of a topic."""
+    return Route(rpc_exchange(exchange).name, _join("ordered", topic, f"p{partition}of{partitions}"))
+
+
+def notify_route(exchange: str, topic: str) -> Route:
+    """To the listeners of a notification topic, whose name ends in the priority."""
+    return Route(notify_exchange(exchange).name, _join("topic", topic))
+
+
+def requeue_route(exchange: str, queue: str) -> Route:
+    """Back to the queue that a notification came from."""
+    return Route(notify_exchange(exchange).name, "requeue:" + queue)
+
+
+class Sources:
+    """The queues that listeners consume, with the arguments that the options ask for."""
+
+    def __init__(self, options: DriverOptions) -> None:
+        self._options = options
+
+    def topic(self, exchange: str, topic: str) -> Source:
+        """Shared by all servers of a topic."""
+        return self._on_route(topic_route(exchange, topic), self._shared_arguments())
+
+    def server(self, exchange: str, topic: str, server: str) -> Source:
+        """Of one server; in an ordered transport it has a single active consumer too, should the name be used twice."""
+        route = server_route(exchange, topic, server)
+        return self._on_route(route, self._ordered_arguments() if self._options.partitions else self._shared_arguments())
+
+    def partition(self, exchange: str, topic: str, partition: int) -> Source:
+        """One ordered partition of a topic."""
+        route = ordered_route(exchange, topic, partition, self._options.partitions)
+        return self._on_route(route, self._ordered_arguments())
+
+    def fanout(self, exchange: str, topic: str, owner: str) -> Source:
+        """One server's own queue of a topic's fanout messages; ``owner`` makes its name unique."""
+        route = fanout_route(exchange, topic)
+        queue = self._private_queue(owner, route.routing_key)
+        return Source(queue.name, (rpc_exchange(exchange), queue, Binding(route.exchange, queue.name, route.routing_key)))
+
+    def replies(self, owner: str) -> Source:
+        """One caller's own queue of replies; its name is its routing key."""
+        queue = self._private_queue(owner, "replies")
+        return Source(queue.name, (REPLIES, queue, Binding(REPLIES.name, queue.name, queue.name)))
+
+    def notifications(self, exchange: str, topic: str, pool: str | None) -> Source:
+        """The queue of a notification topic, or a pool's own; when full it drops its oldest, never refuses."""
+        route = notify_route(exchange, topic)
+        parts = (topic,) if pool is None else (topic, "pool", pool)
+        name = f"{route.exchange}:{_join(*parts)}"
+        back = requeue_route(exchange, name)
+        if len(back.routing_key) > _NAME_BYTES:
+            raise oslo_messaging.InvalidTarget(f"the queue name {name[:80]}… is longer than AMQP allows", None)
+        arguments = {**self._shared_arguments(), "x-overflow": "drop-head"}
+        items: Items = (
+            notify_exchange(exchange),
+            *self.dead_letters(),
+            Queue(name, arguments=arguments),
+            Binding(route.exchange, name, route.routing_key),
+            Binding(back.exchange, name, back.routing_key),
+        )
+        return Source(name, items)
+
+    def dead_letters(self) -> Items:
+        """Where durable queues leave what they give up; itself limited in length and age."""
+        arguments = {
+            "x-queue-type": "quorum",
+            "x-max-length": _DEAD_LENGTH,
+            "x-overflow": "drop-head",
+            "x-message-ttl": _DEAD_SECONDS * _MILLISECONDS,
+        }
+        return (DEAD, Queue(DEAD.name, arguments=arguments), Binding(DEAD.name, DEAD.name))
+
+    def _on_route(self, route: Route, arguments: Mapping[str, object]) -> Source:
+        name = f"{route.exchange}:{route.routing_key}"
+        if len(name) > _NAME_BYTES:
+            raise oslo_messaging.InvalidTarget(f"the queue name {name[:80]}… is longer than AMQP allows", None)
+        items: Items = (
+            Exchange(route.exchange, "direct"),
+            *self.dead_letters(),
+            Queue(name, arguments=arguments),
+            Binding(route.exchange, name, route.routing_key),
+        )
+        return Source(name, items)
+
+    def _private_queue(self, owner: str, purpose: str) -> Queue:
+        """Exclusive, so that it goes with its connection, also where a cluster has lost the node that held it."""
+        return Queue(
+            f"{self._options.private_queue_prefix}:{owner}:{purpose}"[:_NAME_BYTES],
+            durable=False,
+            exclusive=True,
+            arguments={
+                "x-expires": self._options.private_queue_expiry * _MILLISECONDS,
+                "x-message-ttl": self._options.private_message_ttl * _MILLISECONDS,
+                "x-max-length": _PRIVATE_LENGTH,
+                "x-overflow": "drop-head",
+            },
+        )
+
+    def _shared_arguments(self) -> dict[str, object]:
+        options = self._options
+        arguments: dict[str, object] = {
+            "x-queue-type": options.queue_type,
+            "x-max-length": options.max_queue_length,
+            "x-overflow": "reject-publish",
+            "x-dead-letter-exchange": DEAD.name,
+        }
+        if options.queue_type == "quorum":
+            arguments["x-delivery-limit"] = options.delivery_limit
+        if options.queue_expiry:
+            arguments["x-expires"] = options.queue_expiry * _MILLISECONDS
+        return arguments
+
+    def _ordered_arguments(self) -> dict[str, object]:
+        return {
+            **self._shared_arguments(),
+            "x-queue-type": "quorum",
+            "x-delivery-limit": self._options.delivery_limit,
+            "x-single-active-consumer": True,
+            "x-dead-letter-strategy": "at-least-once",
+            "x-consumer-timeout": self._options.consumer_timeout * _MILLISECONDS,
+        }

@@ -1,0 +1,130 @@
+"""One link of one process, opened when it is first needed and shared by all that send, or all that listen."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Hashable
+
+from federation.bus.address import Address
+from federation.bus.connect import open_link
+from federation.bus.errors import BusError, BusOverloaded, BusTimeout, BusUnavailable, LinkClosed
+from federation.bus.link import Link
+from federation.bus.oslo.errors import NotSent, TransportError
+
+LOG = logging.getLogger(__name__)
+_CLOSE_SECONDS = 5.0
+
+
+class SharedLink:
+    """A link, what was declared on it, and a way to wait for its return."""
+
+    def __init__(self, address: Address, name: str) -> None:
+        self._address = address
+        self._name = name
+        self._opening = threading.Lock()
+        self._link: Link | None = None
+        self._prepared: set[Hashable] = set()
+        self._back = threading.Condition()
+        self._closed = False
+
+    def ready(self, deadline: float) -> Link:
+        """The link, connected at this moment, opened at the first call and by the deadline (monotonic seconds).
+
+        Raises NotSent while there is no connection, TransportError when there can be none.
+        """
+        link = self._link
+        if link is None:
+            link = self._open(deadline)
+        if not link.connected:
+            raise NotSent(f"there is no connection to {self._address}")
+        return link
+
+    def prepare(self, link: Link, key: Hashable, declare: Callable[[Link], None]) -> None:
+        """Declare what a message needs, once; ``key`` names it."""
+        if key in self._prepared:
+            return
+        with self._opening:
+            if key in self._prepared:
+                return
+            translated(lambda: declare(link))
+            self._prepared.add(key)
+
+    def unprepare(self, key: Hashable) -> None:
+        """What was declared has gone from the broker; declare it again next time."""
+        self._prepared.discard(key)
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long, or until the connection is back, whichever is first."""
+        link = self._link
+        was_connected = link is not None and link.connected
+        with self._back:
+            self._back.wait_for(
+                lambda: self._closed or (not was_connected and self._link is not None and self._link.connected),
+                timeout=max(0.0, seconds),
+            )
+
+    def close(self) -> None:
+        """Send what waits and disconnect; whoever waits for the link gets TransportError."""
+        with self._back:
+            self._closed = True
+            self._back.notify_all()
+        with self._opening:
+            link, self._link = self._link, None
+        if link is not None:
+            link.close(_CLOSE_SECONDS)
+
+    def _open(self, deadline: float) -> Link:
+        if not self._opening.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise NotSent(f"connecting to {self._address} takes too long")
+        try:
+            if self._closed:
+                raise TransportError("the transport was cleaned up")
+            if self._link is None:
+                self._link = self._start(max(0.1, deadline - time.monotonic()))
+            return self._link
+        finally:
+            self._opening.release()
+
+    def _start(self, timeout: float) -> Link:
+        link = open_link(self._address, self._name)
+        try:
+            translated(lambda: link.start(timeout))
+        except (NotSent, TransportError):
+            link.close(_CLOSE_SECONDS)
+            raise
+        link.on_reconnect(self._on_reconnect)
+        return link
+
+    def _on_reconnect(self) -> None:
+        with self._back:
+            self._back.notify_all()
+
+
+def translated(work: Callable[[], None]) -> None:
+    """Do something with a link, with its errors turned into NotSent (try again) and TransportError (do not)."""
+    try:
+        work()
+    except LinkClosed as error:
+        raise TransportError("the transport was cleaned up") from error
+    except (BusUnavailable, BusTimeout, BusOverloaded) as error:
+        raise NotSent(str(error)) from error
+    except BusError as error:
+        raise TransportError(str(error)) from error
+
+
+def demanded(work: Callable[[], None]) -> None:
+    """Do something with a link that has to work now; every error is TransportError."""
+    try:
+        translated(work)
+    except NotSent as error:
+        raise TransportError(str(error)) from error
+
+
+def reported(work: Callable[[], None], what: str) -> None:
+    """Do something with a link while leaving it; an error is logged, since the broker clears up after us anyway."""
+    try:
+        work()
+    except BusError as error:
+        LOG.warning("%s: %s", what, error)
