@@ -1,1 +1,199 @@
-"""The one place where concrete classes meet."""
+"""The one place where concrete classes meet: bus, store, manager and worker become processes here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from federation.bus import topology
+from federation.bus.connect import open_link
+from federation.bus.errors import BusError
+from federation.bus.link import Link, PublishResult
+from federation.bus.ordered import AnswerSender, CommandPublisher, DeadLetter, DeadLetterConsumer, ResultsConsumer
+from federation.bus.rpc import Rpc
+from federation.contract.errors import Unavailable
+from federation.manager.door import AdmissionDoor, ManagerDoor
+from federation.manager.manager import Manager, ManagerBus
+from federation.manager.settings import ManagerSettings
+from federation.protocol.envelope import Answer, Command
+from federation.protocol.errors import StoreUnavailable
+from federation.protocol.queries import QueryReply, error_from_wire
+from federation.store import open_store
+
+log = logging.getLogger(__name__)
+
+MANAGER_TOPIC = "federation.manager"
+ADMISSION_TOPIC = "federation.admission"
+START_TIMEOUT = 30.0
+
+
+def query_topic(cluster: str) -> str:
+    """Where the workers of a cluster answer queries."""
+    return f"federation.{cluster}.query"
+
+
+class _Commands:
+    """The manager's port ``Commands`` on the bus."""
+
+    def __init__(self, link: Link) -> None:
+        self._publisher = CommandPublisher(link)
+
+    def publish(self, command: Command, on_settled: Callable[[bool], None]) -> None:
+        """A publication that the bus does not even take is as uncertain as one that it lost."""
+        try:
+            self._publisher.publish(command, lambda result: on_settled(result is PublishResult.CONFIRMED))
+        except BusError as error:
+            log.warning("operation=%s not published, it is tried again: %s", command.operation, error)
+            on_settled(False)  # noqa: FBT003 (the port's callback takes one truth)
+
+
+class _Answers:
+    """The manager's port ``Answers`` on the bus; an answer may be lost, the worker asks again."""
+
+    def __init__(self, link: Link) -> None:
+        self._sender = AnswerSender(link)
+
+    def answer(self, worker: str, answer: Answer) -> None:
+        """Send, and say in the log if it could not be sent."""
+        try:
+            self._sender.answer(worker, answer)
+        except BusError as error:
+            log.warning("answer to worker=%s not sent, it asks again: %s", worker, error)
+
+
+class _Queries:
+    """The manager's port ``Queries`` on oslo.messaging."""
+
+    def __init__(self, rpc: Rpc) -> None:
+        self._rpc = rpc
+
+    def query(
+        self, cluster: str, name: str, revision: int, arguments: Mapping[str, object], timeout: float
+    ) -> dict[str, object]:
+        """Any worker of the cluster answers."""
+        request = {"name": name, "revision": revision, "arguments": dict(arguments)}
+        return self._rpc.call(query_topic(cluster), "query", request, timeout)
+
+
+class _Queues:
+    """The manager's port ``ClusterQueues`` on the bus."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def declare(self, cluster: str, epoch: int, partitions: int) -> None:
+        """Declare a cluster's queues; the broker's refusal becomes ``unavailable``."""
+        try:
+            topology.declare_cluster(self._link, cluster, epoch, partitions)
+        except BusError as error:
+            message = f"the queues of cluster {cluster!r} could not be declared: {error}"
+            raise Unavailable(message, cluster=cluster) from error
+
+    def retire(self, cluster: str, epoch: int, partitions: int) -> None:
+        """Delete a cluster's queues."""
+        try:
+            topology.retire_cluster(self._link, cluster, epoch, partitions)
+        except BusError as error:
+            message = f"the queues of cluster {cluster!r} could not be deleted: {error}"
+            raise Unavailable(message, cluster=cluster) from error
+
+
+@dataclass(slots=True)
+class RunningManager:
+    """A manager with its connections; ``stop`` in the end."""
+
+    manager: Manager
+    door: ManagerDoor
+    link: Link
+    rpc: Rpc
+    results: ResultsConsumer
+    dead_letters: DeadLetterConsumer
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Stop in the order that loses nothing: no new requests, no new results, what is confirmed is written."""
+        self.rpc.stop_serving()
+        self.results.close(timeout)
+        self.dead_letters.close(timeout)
+        self.manager.stop(timeout)
+        self.rpc.close()
+        self.link.close(timeout)
+        self.manager.store.close()
+
+
+def run_manager(broker_url: str, store_url: str, settings: ManagerSettings | None = None) -> RunningManager:
+    """Start a manager; raises BusUnavailable, StoreUnavailable or TopologyMismatch when it cannot."""
+    settings = settings or ManagerSettings()
+    store = open_store(store_url)
+    link = open_link(broker_url, f"manager {settings.id}")
+    try:
+        link.start(START_TIMEOUT)
+        topology.declare_shared(link)
+        rpc = Rpc(broker_url)
+        bus = ManagerBus(_Commands(link), _Answers(link), _Queries(rpc), _Queues(link))
+        manager = Manager(store, bus, settings)
+        results = ResultsConsumer(link, settings.id, manager.results.on_result, _log_lost)
+        dead = DeadLetterConsumer(link, _DeadLetters(manager).take)
+    except BaseException:
+        link.close(1.0)
+        store.close()
+        raise
+    manager.start(results)
+    results.start()
+    dead.start()
+    door = ManagerDoor(manager)
+    rpc.serve(ADMISSION_TOPIC, settings.id, AdmissionDoor(manager).call)
+    rpc.serve(MANAGER_TOPIC, settings.id, door.call)
+    return RunningManager(manager, door, link, rpc, results, dead)
+
+
+def _log_lost(reason: str, queue: object) -> None:
+    log.warning("results queue=%s lost: %s; what was held comes again", queue or "all", reason)
+
+
+class _DeadLetters:
+    """Applies dead letters; one that cannot be applied now stays on the queue."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+
+    def take(self, letter: DeadLetter) -> None:
+        """Called by the consumer in a thread that may wait for the store."""
+        command = letter.command
+        if command is None:
+            log.error("foreign or unreadable message dead-lettered from queue=%s: %s", letter.queue, letter.reason)
+            letter.ack()
+            return
+        try:
+            self._manager.dead_lettered(command.operation, command.key, letter.reason)
+        except StoreUnavailable as error:
+            log.warning("store unavailable, dead letter of operation=%s waits: %s", command.operation, error)
+            return
+        letter.ack()
+
+
+class ManagerClient:
+    """Calls a manager's door over the bus: for the command line."""
+
+    def __init__(self, broker_url: str, timeout: float = 15.0) -> None:
+        self._rpc = Rpc(broker_url)
+        self._timeout = timeout
+
+    def call(self, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Call one method; the reply is a QueryReply in builtin types.  Raises Unavailable."""
+        return self._rpc.call(MANAGER_TOPIC, method, arguments, self._timeout)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._rpc.close()
+
+
+def value_of(reply: Mapping[str, Any]) -> Any:
+    """The value in a door's reply; raises the error of the catalogue that it carries."""
+    parsed = msgspec.convert(reply, QueryReply)
+    if parsed.error is not None:
+        raise error_from_wire(parsed.error)
+    return (parsed.result or {}).get("value")

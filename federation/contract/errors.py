@@ -242,6 +242,24 @@ class DeadLettered(OperationError):
     next_move = "Check broker and workers, then resolve the instance: retry, accept or abandon."
 
 
+class Overloaded(OperationError):
+    """The manager has accepted more than the broker takes, or than the workers finish; it accepts nothing new now."""
+
+    code = "overloaded"
+    fault = Fault.BUS
+    effect = Effect.NONE
+    next_move = "Wait, then send it again; look at the backlog, add workers or see to the broker."
+
+
+class Unavailable(OperationError):
+    """A part that is needed for the answer (manager, store, broker, or any worker of the cluster) did not answer."""
+
+    code = "unavailable"
+    fault = Fault.BUS
+    effect = Effect.NONE
+    next_move = "Bring the part that the message names back, then send it again."
+
+
 CATALOGUE: dict[str, type[OperationError]] = {
     error.code: error
     for error in (
@@ -266,6 +284,8 @@ CATALOGUE: dict[str, type[OperationError]] = {
         DriverBug,
         Poison,
         DeadLettered,
+        Overloaded,
+        Unavailable,
     )
 }
 """Every error by its code."""

@@ -1,1 +1,1 @@
-"""The manager's use cases: submit, place, publish, answer, apply outcomes, admit workers, reconcile."""
+"""The manager's use cases: submit, place, publish, apply outcomes, admit workers, reconcile."""

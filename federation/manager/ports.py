@@ -28,8 +28,11 @@ class Ledger(Protocol):
     def accept(self, operation: NewOperation) -> OperationRecord:
         """Give the operation the next sequence of its key and write it together with its outbox row.
 
-        An idempotency key that was used before in the cluster gives the operation that it belongs to instead.
+        An idempotency key that was used before in the cluster (two callers at once) gives the earlier operation.
         """
+
+    def accepted_before(self, cluster: str, idempotency_key: str) -> OperationRecord | None:
+        """The operation that was accepted with this key, None when it is new."""
 
     def keys(self, keys: Collection[str]) -> dict[str, KeyFacts]:
         """The facts of these keys, locked in one order everywhere (sorted) so that transactions cannot deadlock."""
@@ -50,22 +53,28 @@ class Ledger(Protocol):
         outcomes: Mapping[str, Outcome],
         now: float,
     ) -> None:
-        """Write changed facts and outcomes (by operation id); a granted operation becomes running, a settled one leaves
-        the outbox."""
+        """Write changed facts and outcomes (by operation id).
+
+        A granted operation becomes running, a settled one leaves the outbox.
+        """
 
     def new_round(self, ids: Collection[str]) -> list[Outgoing]:
-        """Raise the round of these operations by one, put them (back) into the outbox, and return them by key and
-        sequence."""
+        """Raise the round of these operations by one and put them (back) into the outbox.
+
+        Returned by key and sequence; what is settled is left out.
+        """
 
     def confirmed(self, copies: Iterable[tuple[str, int]]) -> None:
         """Take (operation id, round) out of the outbox, where the round is still the current one."""
 
-    def unpublished(self, shards: Collection[int], limit: int) -> list[Outgoing]:
-        """What stands in the outbox of these shards, by key and sequence."""
+    def unpublished(self, shards: Collection[int], limit: int, after: tuple[str, int] | None = None) -> list[Outgoing]:
+        """What stands in the outbox of these shards, by key and sequence, from behind the (key, sequence) ``after``."""
 
     def stuck(self, shards: Collection[int], before: float, limit: int) -> list[str]:
-        """Ids of unsettled operations at the head of their unparked key, published or last answered before (Unix
-        seconds) and not in the outbox."""
+        """Ids of unsettled operations at the head of their unparked key that nothing has moved since ``before``.
+
+        What counts is when they were published or last answered (Unix seconds); what is in the outbox is left out.
+        """
 
     def request_cancel(self, operation: str) -> OperationRecord | None:
         """Write the wish to cancel; None when there is no such operation."""
@@ -175,8 +184,10 @@ class Store(Protocol):
         """A transaction that only reads."""
 
     def claim_shards(self, manager: str, now_wall: float, ttl: float) -> frozenset[int]:
-        """Renew this manager's claims for ``ttl`` seconds and take its fair share of the free ones among the managers
-        that live; returns the shards that it owns now."""
+        """Renew this manager's claims for ``ttl`` seconds and take its fair share of the free ones.
+
+        Returns the shards that it owns now; what is above its share among the managers that live it gives up.
+        """
 
     def release_shards(self, manager: str) -> None:
         """Give all claims back."""
@@ -223,3 +234,22 @@ class Answers(Protocol):
 
     def answer(self, worker: str, answer: Answer) -> None:
         """Send to the worker's own queue; may be lost (the worker asks again)."""
+
+
+class Queries(Protocol):
+    """The query lane."""
+
+    def query(
+        self, cluster: str, name: str, revision: int, arguments: Mapping[str, object], timeout: float
+    ) -> dict[str, object]:
+        """Ask any worker of the cluster; returns a QueryReply in builtin types; raises Unavailable."""
+
+
+class ClusterQueues(Protocol):
+    """The queues of a cluster."""
+
+    def declare(self, cluster: str, epoch: int, partitions: int) -> None:
+        """Declare the partitions of an epoch; declaring twice is harmless."""
+
+    def retire(self, cluster: str, epoch: int, partitions: int) -> None:
+        """Delete them."""

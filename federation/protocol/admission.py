@@ -54,10 +54,12 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the manager knows the worker as admitted, and the cluster's epoch of now."""
+    """Whether the manager knows the worker as admitted, the cluster's epoch of now, and whether an operator asked it to
+    drain and leave."""
 
     known: bool
     epoch: int
+    drain: bool = False
 
 
 class Departure(msgspec.Struct, frozen=True, kw_only=True):

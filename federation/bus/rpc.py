@@ -1,0 +1,89 @@
+"""Remote calls for the rest of the product, through oslo.messaging's public classes over our own transport.
+
+Queries, admission and the manager's interface for the command line travel this way.  A door is one function
+``(method, arguments) -> reply`` behind one topic; what it may raise is its own business, here a failure to get an
+answer becomes ``unavailable``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import oslo_messaging
+from oslo_config import cfg
+
+from federation.contract.errors import Unavailable
+
+_VERSION = "1.0"
+Door = Callable[[str, dict[str, Any]], dict[str, Any]]
+
+
+class _Endpoint:
+    """The one RPC endpoint of a door."""
+
+    target = oslo_messaging.Target(version=_VERSION)
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    def invoke(self, _context: Mapping[str, Any], method: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Called by oslo.messaging in a thread of its executor."""
+        return self._door(method, arguments)
+
+
+class Rpc:
+    """One transport to one broker; make servers and call doors with it.  Thread-safe."""
+
+    def __init__(self, url: str) -> None:
+        """``url`` is ``federation://…`` or ``federation+memory://…``."""
+        # oslo.messaging reads its tracing options from the global object only (DESIGN 6.5.10).
+        self._transport = oslo_messaging.get_rpc_transport(cfg.CONF, url=url)
+        self._servers: list[Any] = []
+        self._clients: dict[str, Any] = {}
+
+    def serve(self, topic: str, server: str, door: Door, threads: int = 16) -> None:
+        """Answer calls on a topic until ``close``; at most ``threads`` at a time."""
+        rpc_server = oslo_messaging.get_rpc_server(
+            self._transport,
+            oslo_messaging.Target(topic=topic, server=server),
+            [_Endpoint(door)],
+            executor="threading",
+        )
+        rpc_server.start(override_pool_size=threads)
+        self._servers.append(rpc_server)
+
+    def call(self, topic: str, method: str, arguments: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+        """Call a door; raises Unavailable when nobody answers within ``timeout`` seconds."""
+        client = self._clients.get(topic)
+        if client is None:
+            target = oslo_messaging.Target(topic=topic, version=_VERSION)
+            client = oslo_messaging.get_rpc_client(self._transport, target)
+            self._clients[topic] = client
+        try:
+            reply = client.prepare(timeout=timeout).call({}, "invoke", method=method, arguments=dict(arguments))
+        except oslo_messaging.MessagingTimeout as error:
+            message = f"nobody answered {method} on {topic} within {timeout:g} s"
+            raise Unavailable(message, topic=topic, method=method) from error
+        except (oslo_messaging.MessageDeliveryFailure, oslo_messaging.MessageUndeliverable) as error:
+            message = f"{method} could not be delivered to {topic}: nobody serves it, or the broker does not take it"
+            raise Unavailable(message, topic=topic, method=method) from error
+        except oslo_messaging.RemoteError as error:
+            message = f"{method} on {topic} failed there: {error.exc_type}"
+            raise Unavailable(message, topic=topic, method=method) from error
+        if not isinstance(reply, dict):
+            message = f"{method} on {topic} was answered with {type(reply).__name__}, expected a table"
+            raise Unavailable(message, topic=topic, method=method)
+        return reply
+
+    def stop_serving(self) -> None:
+        """Stop all servers; calls under way are answered."""
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.stop()
+            server.wait()
+
+    def close(self) -> None:
+        """Stop serving and disconnect."""
+        self.stop_serving()
+        self._transport.cleanup()

@@ -1,0 +1,107 @@
+"""The manager: its use cases and its threads, wired to a store and a bus."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+
+from federation.contract.errors import DeadLettered, OperationError
+from federation.contract.outcomes import Outcome, OutcomeKind
+from federation.manager.admitting import Admitting
+from federation.manager.clocks import Clock, SystemClock
+from federation.manager.estate import Estate
+from federation.manager.observing import observe
+from federation.manager.operating import Operating
+from federation.manager.ports import Answers, ClusterQueues, Commands, Queries, Results, Store
+from federation.manager.publisher import Publisher
+from federation.manager.results import ResultsLoop
+from federation.manager.settings import ManagerSettings
+from federation.manager.submitting import Submitting
+from federation.protocol.errors import StoreUnavailable
+from federation.protocol.ledger import settle
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerBus:
+    """What the manager needs of the bus."""
+
+    commands: Commands
+    answers: Answers
+    queries: Queries
+    queues: ClusterQueues
+
+
+class Manager:
+    """All use cases of the manager; ``start`` its threads before use."""
+
+    def __init__(
+        self, store: Store, bus: ManagerBus, settings: ManagerSettings | None = None, clock: Clock | None = None
+    ) -> None:
+        self.settings = settings or ManagerSettings()
+        self.clock = clock or SystemClock()
+        self.store = store
+        self.publisher = Publisher(store, bus.commands, self.settings)
+        self.results = ResultsLoop(store, bus.answers, self.publisher, self.clock, self.settings)
+        self.submitting = Submitting(store, self.publisher, self.clock, self.settings)
+        self.operating = Operating(store, self.publisher, self.clock, self.settings)
+        self.admitting = Admitting(store, self.clock, self.settings)
+        self.estate = Estate(store, bus.queries, bus.queues, self.clock, self.settings)
+        self._stop = threading.Event()
+        self._housekeeper = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
+
+    def start(self, results: Results) -> None:
+        """Declare the clusters' queues and start publishing, answering and housekeeping."""
+        self.estate.declare_all()
+        self.results.start(results)
+        self.publisher.start()
+        self._housekeeper.start()
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Stop accepting results, write down what is confirmed, give the shards back."""
+        self._stop.set()
+        self.results.stop(timeout)
+        self.publisher.stop(timeout)
+        self._housekeeper.join(timeout)
+
+    def dead_lettered(self, operation: str, key: str, reason: str) -> bool:
+        """The broker gave an operation up: its outcome is unknown if nothing settled it and it is next in its line.
+
+        Returns whether it was parked.  An operation that is not next is left: its copies are published again.
+        """
+        with self.store.transaction() as transaction:
+            facts = transaction.operations([operation]).get(operation)
+            key_facts = transaction.keys([key]).get(key)
+            if facts is None or key_facts is None or facts.settled or key_facts.parked_by is not None:
+                return False
+            if facts.key != key or facts.sequence != key_facts.position + 1:
+                return False
+            outcome = Outcome(
+                kind=OutcomeKind.UNKNOWN, code=DeadLettered.code, message=f"the broker gave it up: {reason}"
+            )
+            done = settle(key_facts, facts, outcome, self.clock.stamp())
+            transaction.save([done.key], [done.operation], {operation: outcome}, self.clock.wall())
+            record = transaction.operation(operation)
+            if record is not None:
+                observe(transaction, record, outcome, self.clock.wall())
+        self.publisher.settled([(key, facts.sequence)])
+        log.error("operation=%s key=%s dead-lettered (%s): the instance is parked", operation, key, reason)
+        return True
+
+    def _keep_house(self) -> None:
+        """Mark lost workers and read inventories; every round is bounded by the queries' timeout."""
+        next_nodes = 0.0
+        while not self._stop.wait(1.0):
+            try:
+                self.admitting.mark_lost()
+                if self.clock.stamp().seconds >= next_nodes:
+                    next_nodes = self.clock.stamp().seconds + self.settings.nodes_every
+                    self.estate.refresh_nodes(self._stop.is_set)
+                else:
+                    self.estate.refresh_nodes(self._stop.is_set, only_unknown=True)
+            except StoreUnavailable as error:
+                log.warning("store unavailable, housekeeping waits: %s", error)
+            except OperationError as error:
+                log.warning("housekeeping: %s", error)

@@ -1,0 +1,268 @@
+"""The results loop: takes questions, outcomes and progress in batches, one transaction each, then answers and acks.
+
+What it decides is decided by ``federation.protocol``; here the facts are fetched, written and sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from federation.contract.errors import ContractMismatch, DriverBug
+from federation.contract.operations import find
+from federation.contract.outcomes import Outcome, OutcomeKind
+from federation.manager.clocks import Clock
+from federation.manager.observing import observe
+from federation.manager.ports import Answers, HeldResult, Results, Store, Transaction
+from federation.manager.publisher import Publisher
+from federation.manager.settings import ManagerSettings
+from federation.protocol.answer_table import Case, Decision, answer
+from federation.protocol.envelope import Answer, Progress, Question, Report
+from federation.protocol.errors import StoreUnavailable
+from federation.protocol.lease import Stamp
+from federation.protocol.ledger import Dropped, KeyFacts, OperationFacts, apply_report, settle
+from federation.protocol.records import OperationRecord, Outgoing
+
+log = logging.getLogger(__name__)
+
+Listener = Callable[[OperationRecord, Outcome], None]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One transaction's worth of facts, kept current while its messages are applied in order."""
+
+    keys: dict[str, KeyFacts]
+    operations: dict[str, OperationFacts]
+    now: Stamp
+    wall: float
+    changed_keys: set[str] = field(default_factory=set)
+    changed_operations: set[str] = field(default_factory=set)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    republish: set[str] = field(default_factory=set)
+    answers: list[tuple[str, Answer]] = field(default_factory=list)
+
+    def put(self, key: KeyFacts, operation: OperationFacts) -> None:
+        """Keep changed facts for the messages behind and for the end of the transaction."""
+        if self.keys.get(key.key) != key:
+            self.keys[key.key] = key
+            self.changed_keys.add(key.key)
+        if self.operations.get(operation.id) != operation:
+            self.operations[operation.id] = operation
+            self.changed_operations.add(operation.id)
+
+    def settle(self, operation: OperationFacts, outcome: Outcome) -> None:
+        """Give an operation its outcome."""
+        settlement = settle(self.keys[operation.key], operation, outcome, self.now)
+        self.put(settlement.key, settlement.operation)
+        self.outcomes[operation.id] = outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What has to follow a committed batch."""
+
+    batch: _Batch
+    outgoing: list[Outgoing]
+    settled: list[tuple[OperationRecord, Outcome]]
+
+
+class ResultsLoop:
+    """See the module."""
+
+    def __init__(
+        self, store: Store, answers: Answers, publisher: Publisher, clock: Clock, settings: ManagerSettings
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self.listeners: list[Listener] = []
+        self._store = store
+        self._answers = answers
+        self._publisher = publisher
+        self._clock = clock
+        self._settings = settings
+        self._results: Results | None = None
+        self._inbox: queue.SimpleQueue[HeldResult | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="results", daemon=True)
+        self._stopping = False
+
+    def on_result(self, held: HeldResult) -> None:
+        """A message arrived (called by the bus; bounded by the consumers' prefetch)."""
+        self._inbox.put(held)
+
+    def start(self, results: Results) -> None:
+        """Start the thread; ``results`` settles what it has applied."""
+        self._results = results
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Finish the batch at hand and end; what is not acknowledged comes again to another manager."""
+        self._stopping = True
+        self._inbox.put(None)
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            held = self._next_batch()
+            if held:
+                self._apply_until_written(held)
+
+    def _next_batch(self) -> list[HeldResult]:
+        batch = [self._inbox.get()]
+        try:
+            while len(batch) < self._settings.max_batch:
+                batch.append(self._inbox.get_nowait())
+        except queue.Empty:
+            return [held for held in batch if held is not None]
+        return [held for held in batch if held is not None]
+
+    def _apply_until_written(self, held: list[HeldResult]) -> None:
+        while not self._stopping:
+            try:
+                written = self._write(held)
+            except StoreUnavailable as error:
+                log.warning("store unavailable, %d results wait: %s", len(held), error)
+                time.sleep(self._settings.publish_retry * random.uniform(0.5, 1.5))  # noqa: S311 (jitter)
+            except Exception:
+                if len(held) > 1:
+                    log.exception("a batch of %d results failed; applying them one by one", len(held))
+                    for one in held:
+                        self._apply_until_written([one])
+                    return
+                log.exception("result dropped: it cannot be applied")
+                self.counters["unusable"] += 1
+                self._ack(held)
+                return
+            else:
+                self._follow(written)
+                self._ack(held)
+                return
+
+    def _write(self, held: list[HeldResult]) -> _Written:
+        results = [one.result for one in held if one.result is not None]
+        for one in held:
+            if one.result is None:
+                self.counters["unreadable"] += 1
+                log.warning("unreadable result dropped: %s", one.error)
+        with self._store.transaction() as transaction:
+            batch = _Batch(
+                transaction.keys({result.key for result in results}),
+                transaction.operations({result.operation for result in results}),
+                self._clock.stamp(),
+                self._clock.wall(),
+            )
+            for result in results:
+                self._apply(result, batch, transaction)
+            return self._finish(batch, transaction)
+
+    def _finish(self, batch: _Batch, transaction: Transaction) -> _Written:
+        transaction.save(
+            [batch.keys[key] for key in batch.changed_keys],
+            [batch.operations[operation] for operation in batch.changed_operations],
+            batch.outcomes,
+            batch.wall,
+        )
+        settled: list[tuple[OperationRecord, Outcome]] = []
+        for operation, outcome in batch.outcomes.items():
+            record = transaction.operation(operation)
+            if record is not None:
+                observe(transaction, record, outcome, batch.wall)
+                settled.append((record, outcome))
+        ids = [facts.id for key in batch.republish for facts in transaction.unsettled(key)]
+        return _Written(batch, transaction.new_round(ids) if ids else [], settled)
+
+    def _apply(self, result: Question | Report | Progress, batch: _Batch, transaction: Transaction) -> None:
+        key, operation = batch.keys.get(result.key), batch.operations.get(result.operation)
+        if key is None or operation is None or operation.key != result.key:
+            self._unknown_operation(result, batch)
+        elif isinstance(result, Question):
+            self._answer(result, key, operation, batch, transaction)
+        elif isinstance(result, Report):
+            self._report(result, key, operation, batch, transaction)
+        else:
+            transaction.progress(result.operation, result.attempt, result.percent, result.stage)
+
+    def _unknown_operation(self, result: Question | Report | Progress, batch: _Batch) -> None:
+        self.counters["unknown_operation"] += 1
+        log.warning(
+            "operation=%s key=%s is not in the store; a message about it was dropped", result.operation, result.key
+        )
+        if isinstance(result, Question):
+            reason = "no manager accepted an operation with this id for this key"
+            refusal = Answer(
+                question=result.id, operation=result.operation, key=result.key, verdict="refused", reason=reason
+            )
+            batch.answers.append((result.worker, refusal))
+
+    def _answer(
+        self, question: Question, key: KeyFacts, operation: OperationFacts, batch: _Batch, transaction: Transaction
+    ) -> None:
+        if question.renews is not None and question.stage is not None:
+            transaction.progress(operation.id, question.renews, question.percent, question.stage)
+        case = Case(question, key, operation, batch.now, batch.wall, self._settings.limits)
+        decision = answer(case)
+        batch.put(decision.key, decision.operation)
+        batch.answers.append((question.worker, decision.answer))
+        self.counters[decision.answer.verdict] += 1
+        self._carry_out(decision, batch, transaction)
+
+    def _carry_out(self, decision: Decision, batch: _Batch, transaction: Transaction) -> None:
+        if decision.settles is not None:
+            batch.settle(decision.operation, decision.settles)
+        if decision.republish:
+            log.warning("key=%s has a gap at position=%d; publishing again", decision.key.key, decision.key.position)
+            batch.republish.add(decision.key.key)
+        if decision.parks_next is not None:
+            missing = transaction.unsettled(decision.key.key)[0]
+            batch.settle(batch.operations.get(missing.id, missing), decision.parks_next)
+
+    def _report(
+        self, report: Report, key: KeyFacts, operation: OperationFacts, batch: _Batch, transaction: Transaction
+    ) -> None:
+        if report.outcome.kind in {OutcomeKind.FAILED, OutcomeKind.UNKNOWN}:
+            record = transaction.operation(operation.id)
+            if record is not None:
+                report = msgspec.structs.replace(report, outcome=boundary(record, report.outcome))
+        applied = apply_report(key, operation, report, batch.now)
+        if isinstance(applied, Dropped):
+            self.counters["dropped_outcome"] += 1
+            log.info("outcome of operation=%s attempt=%d dropped: %s", report.operation, report.attempt, applied.reason)
+            return
+        batch.put(applied.key, applied.operation)
+        batch.outcomes[operation.id] = applied.outcome
+        self.counters[f"outcome_{applied.outcome.kind}"] += 1
+
+    def _follow(self, written: _Written) -> None:
+        batch = written.batch
+        for worker, reply in batch.answers:
+            self._answers.answer(worker, reply)
+        if written.outgoing:
+            self._publisher.accepted(written.outgoing)
+        if batch.outcomes:
+            settled = [batch.operations[operation] for operation in batch.outcomes]
+            self._publisher.settled((facts.key, facts.sequence) for facts in settled)
+        for record, outcome in written.settled:
+            for listener in self.listeners:
+                listener(record, outcome)
+
+    def _ack(self, held: list[HeldResult]) -> None:
+        if self._results is None:
+            return
+        for one in held:
+            self._results.ack(one)
+
+
+def boundary(record: OperationRecord, outcome: Outcome) -> Outcome:
+    """The manager's side of the error boundary: a code that the operation does not declare is a driver bug."""
+    declared = find(record.name, record.revision).errors | {DriverBug.code, ContractMismatch.code}
+    if outcome.code in declared:
+        return outcome
+    message = f"the worker reported {outcome.code!r}, which {record.name} does not declare: {outcome.message}"
+    return Outcome(kind=OutcomeKind.UNKNOWN, code=DriverBug.code, message=message, detail=outcome.detail)
