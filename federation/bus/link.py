@@ -168,7 +168,9 @@ class Link(Protocol):
         on_lost: Callable[[str, str | None], None] | None = None,
         timeout: float = 30.0,
     ) -> Subscription:
-        """Open a subscription.  ``prefetch`` counts per queue.
+        """Open a subscription.  ``prefetch`` counts per queue; 0 is no limit.
+
+        A delivery may come before this returns: who settles in the callback subscribes to nothing and then ``add``s.
 
         ``on_lost(reason, queue)`` is called when the broker takes one queue's consumer away (``queue`` names it;
         the consumer is set up again) or when channel or connection go (``queue`` is None; both are set up again):

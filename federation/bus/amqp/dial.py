@@ -1,4 +1,4 @@
-"""Connecting to the hosts of an address, and the pauses between attempts."""
+"""Connecting to the hosts of an address."""
 
 from __future__ import annotations
 
@@ -8,34 +8,14 @@ from collections.abc import Callable
 from itertools import chain
 
 from amqp.exceptions import AMQPError
-from tenacity import RetryCallState, Retrying, wait_random_exponential
 
 from federation.bus.address import Address, Endpoint
 from federation.bus.amqp.wire import Wire
 from federation.bus.broker_versions import read_announcement
 from federation.bus.errors import BusUnavailable, UnsupportedBroker
 
-_FIRST_PAUSE_SECONDS = 0.1
 _PERMANENT_CODES = frozenset({403, 402, 530})
 """Access refused, invalid path and not allowed (no such vhost): trying again changes nothing."""
-
-
-class Backoff:
-    """Growing, jittered, capped pauses (tenacity's), for loops that a callback or an event drives."""
-
-    def __init__(self, longest_seconds: float) -> None:
-        self._wait = wait_random_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=longest_seconds)
-        self._state = RetryCallState(Retrying(), None, (), {})
-
-    def next(self) -> float:
-        """Seconds to pause before the next attempt."""
-        pause = self._wait(self._state)
-        self._state.attempt_number += 1
-        return pause
-
-    def reset(self) -> None:
-        """An attempt succeeded: the next pause is short again."""
-        self._state.attempt_number = 1
 
 
 class RefusedForGood(BusUnavailable):

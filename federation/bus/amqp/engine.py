@@ -25,12 +25,14 @@ from amqp.exceptions import AMQPError
 
 from federation.bus.address import Address
 from federation.bus.amqp.declarations import Declarations
-from federation.bus.amqp.dial import Backoff, RefusedForGood, dial_any, tls_context
+from federation.bus.amqp.dial import RefusedForGood, dial_any, tls_context
 from federation.bus.amqp.frames import ACK, BODY, DELIVER, HEADER, METHOD, NACK, RETURN, Content, decode_confirm
-from federation.bus.amqp.outbox import Outbox, call_back
+from federation.bus.amqp.outbox import Outbox
 from federation.bus.amqp.subscription import AmqpSubscription
 from federation.bus.amqp.wire import PUBLISH_CHANNEL, Wire
+from federation.bus.backoff import Backoff
 from federation.bus.broker_versions import known_defects, read_announcement
+from federation.bus.callbacks import call_back
 from federation.bus.errors import BrokerRefused, BusError, BusTimeout, BusUnavailable, LinkClosed, UnsupportedBroker
 from federation.bus.link import PublishResult
 
@@ -103,7 +105,7 @@ class Engine:
         self._close_by = monotonic() + timeout
         self._closing.set()
         self.wake(force=True)
-        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+        if self._thread.is_alive() and not self.on_io_thread:
             self._thread.join(timeout + self.address.options.connect_timeout)
 
     @property
@@ -128,26 +130,41 @@ class Engine:
         self._settlings.append((subscription, key, encode))
         self.wake()
 
-    def request(self, run: Callable[[Wire], Any], timeout: float) -> Any:  # noqa: ANN401  # what `run` returns
-        """Run broker methods on the I/O thread and wait for them; from a callback, do not wait.
+    def request(self, run: Callable[[Wire], Any], timeout: float) -> Any:
+        """Run broker methods on the I/O thread and wait for them.
 
-        Raises what ``run`` raises, BusTimeout, BusUnavailable (no connection within the timeout) or LinkClosed.
+        Raises what ``run`` raises, BusTimeout, BusUnavailable (no connection within the timeout), LinkClosed, or
+        BusError when called from a callback, where it would wait for itself.
         """
-        if self.closing:
-            msg = "the link is closed"
-            raise LinkClosed(msg)
-        request = _Request(run, Future(), monotonic() + timeout)
-        self._requests.append(request)
-        self.wake(force=True)
-        if threading.current_thread() is self._thread:
-            request.future.add_done_callback(_report_failure)
-            return None
+        if self.on_io_thread:
+            raise BusError("a callback of the bus may not wait for the broker; do it on another thread")
+        request = self._submit(run, timeout)
         try:
             return request.future.result(timeout + 1.0)
         except FutureTimeoutError as error:
             request.future.cancel()
             msg = f"the broker did not answer within {timeout:g} s"
             raise (BusTimeout(msg) if self.wire is not None else BusUnavailable(msg)) from error
+
+    def request_or_post(self, run: Callable[[Wire], Any], timeout: float) -> None:
+        """As :meth:`request`; from a callback, do it soon without waiting, and report a failure."""
+        if self.on_io_thread:
+            self._submit(run, timeout).future.add_done_callback(_report_failure)
+        else:
+            self.request(run, timeout)
+
+    @property
+    def on_io_thread(self) -> bool:
+        """Whether the caller is a callback of this link."""
+        return threading.current_thread() is self._thread
+
+    def _submit(self, run: Callable[[Wire], Any], timeout: float) -> _Request:
+        if self.closing:
+            raise LinkClosed("the link is closed")
+        request = _Request(run, Future(), monotonic() + timeout)
+        self._requests.append(request)
+        self.wake(force=True)
+        return request
 
     def open_subscription(self, subscription: AmqpSubscription, timeout: float) -> None:
         """Open a subscription and keep it standing; raises BrokerRefused."""
@@ -163,7 +180,7 @@ class Engine:
         if self.closing or self.wire is None:
             subscription.end()
         try:
-            self.request(lambda wire: self._close_subscription(subscription, wire), timeout)
+            self.request_or_post(lambda wire: self._close_subscription(subscription, wire), timeout)
         except (LinkClosed, BusUnavailable):
             subscription.end()
 

@@ -15,6 +15,7 @@ from time import monotonic
 from federation.bus.address import LinkOptions
 from federation.bus.amqp.frames import encode_publication
 from federation.bus.amqp.wire import PUBLISH_CHANNEL
+from federation.bus.callbacks import call_back
 from federation.bus.errors import BodyTooLarge, BusOverloaded
 from federation.bus.link import Publication, PublishResult
 
@@ -150,11 +151,3 @@ class Outbox:
             LOG.warning("%d publications unanswered after %g s count as lost", len(late), self._confirm_timeout)
         for tag in late:
             self._settle(tag, PublishResult.LOST)
-
-
-def call_back(callback: Callable[..., None], *arguments: object) -> None:
-    """Call a user's callback; what it raises, against the rule, is reported and stops nobody else."""
-    try:
-        callback(*arguments)
-    except Exception:
-        LOG.exception("a callback of the bus raised")

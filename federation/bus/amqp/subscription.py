@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from amqp.exceptions import RecoverableConnectionError
 
-from federation.bus.amqp.dial import Backoff
 from federation.bus.amqp.frames import Content, decode_deliver, encode_ack, encode_reject
-from federation.bus.amqp.outbox import call_back
 from federation.bus.amqp.wire import Wire, WireChannel
+from federation.bus.backoff import Backoff
+from federation.bus.callbacks import call_back
 from federation.bus.errors import BrokerRefused, BusError
 from federation.bus.link import Consumption, Delivery
 
@@ -68,11 +68,11 @@ class AmqpSubscription:
 
     def add(self, consumption: Consumption) -> None:
         """See the port; off the I/O thread it returns when the broker has agreed, or raises BrokerRefused."""
-        self._engine.request(partial(self._add_now, consumption), _ADD_SECONDS)
+        self._engine.request_or_post(partial(self._add_now, consumption), _ADD_SECONDS)
 
     def cancel(self, queue: str) -> None:
         """See the port; off the I/O thread it returns when the broker has agreed."""
-        self._engine.request(partial(self._cancel_now, queue), _ADD_SECONDS)
+        self._engine.request_or_post(partial(self._cancel_now, queue), _ADD_SECONDS)
 
     def close(self, timeout: float) -> None:
         """See the port."""
