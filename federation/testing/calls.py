@@ -25,7 +25,7 @@ class RecordedCall:
     Waiting goes through ``clock``; without one it is a manual clock, so nothing really waits.
     """
 
-    def __init__(  # noqa: PLR0913 - each is one property or one fault of a call
+    def __init__(
         self,
         operation: str | None = None,
         *,
@@ -88,7 +88,7 @@ class RecordedCall:
 
     def progress(self, percent: float | None, stage: str) -> None:
         """Record; ValueError outside of 0 to 100."""
-        if percent is not None and not 0 <= percent <= 100:  # noqa: PLR2004 - per cent
+        if percent is not None and not 0 <= percent <= 100:
             raise ValueError(f"progress is {percent}, expected 0 to 100 or None")
         self.progressed.append((percent, stage))
 
