@@ -11,16 +11,19 @@ from typing import Any
 
 from parts.guest import Guest
 from parts.libvirt_hosts import LibvirtHosts
+from parts.postgresql import PostgreSQL
 from parts.rabbitmq import RabbitMQ
-from parts.state import PartMissingError
+from parts.state import PartMissingError, abandoned_instances
 
 PARTS: dict[str, Any] = {
     "rabbitmq": lambda: RabbitMQ("rabbitmq"),
     "rabbitmq3": lambda: RabbitMQ("rabbitmq3"),
     "guest": Guest,
     "libvirt": LibvirtHosts,
+    "postgresql": PostgreSQL,
 }
 NODE_COMMANDS = ("restart", "kill", "pause", "resume")
+SHOWN_COMMANDS = ("start", "status")
 
 
 def main(arguments: list[str]) -> int:
@@ -30,8 +33,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("command", choices=["start", "stop", "status", "env", *NODE_COMMANDS])
     parser.add_argument("node", type=int, nargs="?", help="a node of rabbitmq3, or a host of libvirt, from 0")
     chosen = parser.parse_args(arguments)
+    # Each test session that wants the cluster starts one of its own.
+    names = [name for name in PARTS if name != "rabbitmq3"] if chosen.part == "all" else [chosen.part]
     failed = False
-    for name in PARTS if chosen.part == "all" else [chosen.part]:
+    for name in names:
         started = time.monotonic()
         try:
             _run(PARTS[name](), chosen.command, chosen.node)
@@ -40,6 +45,8 @@ def main(arguments: list[str]) -> int:
             failed = True
         else:
             print(f"{name}: {chosen.command} took {time.monotonic() - started:.1f} s", file=sys.stderr)
+    if (chosen.part, chosen.command) == ("all", "stop"):
+        _remove_abandoned()
     return int(failed)
 
 
@@ -53,8 +60,20 @@ def _run(part: Any, command: str, node: int | None) -> None:
         if action is None:
             raise PartMissingError(f"{command} is not possible here")
         action() if node is None else action(node)
-    elif command in {"start", "stop"} and node is not None and hasattr(part, f"{command}_node"):
-        getattr(part, f"{command}_node")(node)
-    elif command in {"start", "stop"}:
+    elif command != "status" and node is not None:
+        action = getattr(part, f"{command}_node", None)
+        if action is None:
+            raise PartMissingError(f"it has no nodes to {command} one by one")
+        action(node)
+    elif command != "status":
         getattr(part, command)()
-    print(json.dumps(part.status(), indent=2))
+    if command in SHOWN_COMMANDS:
+        print(json.dumps(part.status(), indent=2))
+
+
+def _remove_abandoned() -> None:
+    """End the servers of test runs that were themselves killed."""
+    for name in abandoned_instances():
+        RabbitMQ("rabbitmq", name).remove()
+        RabbitMQ("rabbitmq3", name).remove()
+        LibvirtHosts(name).remove()

@@ -21,10 +21,25 @@ from parts.state import PartMissingError, cache_folder, locked, read_facts, writ
 
 HERE = Path(__file__).resolve().parent
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
-MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_scsi", "sd_mod", "sr_mod", "ata_piix", "ahci", "isofs", "button", "evdev", "virtio_balloon")
+MODULES = (
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_scsi",
+    "sd_mod",
+    "sr_mod",
+    "ata_piix",
+    "ahci",
+    "isofs",
+    "button",
+    "evdev",
+    "virtio_balloon",
+)
 COMMAND_LINE = "console=ttyS0 panic=1"
 IMAGE_BYTES = 64 * 1024 * 1024
-BOOT_MENU = f"DEFAULT guest\nPROMPT 0\nLABEL guest\n  KERNEL vmlinuz\n  INITRD initrd.gz\n  APPEND {COMMAND_LINE} quiet\n"
+BOOT_MENU = (
+    f"DEFAULT guest\nPROMPT 0\nLABEL guest\n  KERNEL vmlinuz\n  INITRD initrd.gz\n  APPEND {COMMAND_LINE} quiet\n"
+)
 
 
 class Guest:
@@ -131,7 +146,9 @@ def _make_image(scratch: Path, kernel: Path, initrd: Path, image: Path) -> None:
     menu = scratch / "syslinux.cfg"
     menu.write_text(BOOT_MENU)
     env = {**os.environ, "MTOOLS_SKIP_CHECK": "1"}
-    run(["mformat", "-i", str(raw), "-v", "GUEST", "-h", "16", "-s", "63", "-T", str(IMAGE_BYTES // 512), "::"], env=env)
+    run(
+        ["mformat", "-i", str(raw), "-v", "GUEST", "-h", "16", "-s", "63", "-T", str(IMAGE_BYTES // 512), "::"], env=env
+    )
     run(["mcopy", "-i", str(raw), str(kernel), str(initrd), str(menu), "::"], env=env)
     run(["syslinux", "--install", str(raw)], env=env)
     run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", str(raw), str(image)])

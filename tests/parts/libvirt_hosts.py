@@ -17,7 +17,7 @@ from typing import Any
 
 from parts.debian import install, require_root
 from parts.processes import end, identify, is_alive, kill, launch, run, send
-from parts.state import PartMissingError, instance_folder, locked, read_facts, wait_until, write_facts
+from parts.state import PartMissingError, instance_folder, locked, read_facts, remove_folder, wait_until, write_facts
 
 HOSTS = 2
 PACKAGES = ("libvirt-daemon-system", "libvirt-clients", "libvirt-dev", "pkg-config", "qemu-system-x86", "qemu-utils")
@@ -34,6 +34,8 @@ ENTER_HOST = (
     + "; ".join(f'mount --bind "$base/{own}" {fixed}' for fixed, own in FIXED.items())
     + '; exec "$@"'
 )
+# sockaddr_un's 108 bytes less the final zero (unix(7)).
+LONGEST_SOCKET_PATH = 107
 DISPLAY_PORTS_PER_HOST = 100
 QEMU_CONF = """\
 # Private to one test host: files under pytest's folders belong to root, and there is no second user to protect.
@@ -64,9 +66,10 @@ log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 class LibvirtHosts:
     """Several libvirt hosts that outlive this process, numbered from 0."""
 
-    def __init__(self) -> None:
-        """Take the hosts of the current instance, running or not."""
-        self.folder = instance_folder("libvirt")
+    def __init__(self, instance: str | None = None) -> None:
+        """Take the hosts of the current instance, or of the one named, running or not."""
+        self.size = HOSTS
+        self.folder = instance_folder("libvirt", instance)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -108,6 +111,11 @@ class LibvirtHosts:
             self._end_machines(host)
             end(host["virtlogd"])
 
+    def remove(self) -> None:
+        """Stop and forget the hosts with all their volumes."""
+        self.stop()
+        remove_folder(self.folder)
+
     def stop_node(self, number: int) -> None:
         """End one host's libvirtd; its virtual machines run on."""
         end(self._host(number)["libvirtd"])
@@ -130,7 +138,7 @@ class LibvirtHosts:
         send(self._host(number)["libvirtd"], signal.SIGCONT)
 
     def _host(self, number: int) -> dict[str, Any]:
-        hosts = self.facts.get("hosts", [])
+        hosts: list[dict[str, Any]] = self.facts.get("hosts", [])
         if number >= len(hosts):
             raise PartMissingError(f"libvirt host {number} was never started")
         return hosts[number]
@@ -144,6 +152,9 @@ class LibvirtHosts:
 
     def _make_host(self, number: int) -> dict[str, Any]:
         base = self.folder / f"host{number}"
+        socket = base / "run/libvirt-sock"
+        if len(str(socket)) > LONGEST_SOCKET_PATH:
+            raise PartMissingError(f"{socket} is too long for a socket: set FEDERATION_PARTS_DIR to a shorter path")
         for own in (*FIXED.values(), "volumes", "console"):
             (base / own).mkdir(parents=True, exist_ok=True)
         low = 5900 + DISPLAY_PORTS_PER_HOST * number
@@ -153,7 +164,7 @@ class LibvirtHosts:
         (base / "etc/virtlogd.conf").write_text("")
         return {
             "name": f"host{number}",
-            "uri": f"qemu+unix:///system?socket={base / 'run/libvirt-sock'}",
+            "uri": f"qemu+unix:///system?socket={socket}",
             "volumes": str(base / "volumes"),
             "console": str(base / "console"),
             "log": str(base / "log/libvirtd.log"),

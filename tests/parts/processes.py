@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from parts.state import PartMissingError, wait_until
 
@@ -50,7 +50,7 @@ def _start_time(pid: int) -> int | None:
 
 def is_alive(process: Mapping[str, int] | None) -> bool:
     """Whether the very process that was identified still runs."""
-    return bool(process) and _start_time(process["pid"]) == process["started"]
+    return process is not None and _start_time(process["pid"]) == process["started"]
 
 
 def send(process: Mapping[str, int] | None, number: signal.Signals) -> bool:
@@ -64,10 +64,10 @@ def send(process: Mapping[str, int] | None, number: signal.Signals) -> bool:
     return True
 
 
-def end(process: Mapping[str, int] | None, seconds: float = 60) -> None:
-    """End a process by SIGTERM, and by SIGKILL when it has not gone within `seconds`."""
+def end(process: Mapping[str, int] | None, seconds: float = 60, how: signal.Signals = signal.SIGTERM) -> None:
+    """End a process by the signal `how`, and by SIGKILL when it has not gone within `seconds`."""
     send(process, signal.SIGCONT)
-    if not send(process, signal.SIGTERM):
+    if not send(process, how):
         return
     deadline = time.monotonic() + seconds
     while is_alive(process) and time.monotonic() < deadline:
@@ -98,7 +98,9 @@ def _reap(process: Mapping[str, int] | None) -> None:
         return
 
 
-def run(argv: Sequence[str], seconds: float = 300, **options: Any) -> str:
+def run(
+    argv: Sequence[str], seconds: float = 300, env: Mapping[str, str] | None = None, cwd: Path | str | None = None
+) -> str:
     """Run a command to its end and return what it printed.
 
     Raises PartMissingError with the command's last lines when it fails, is absent, or takes longer than `seconds`.
@@ -112,7 +114,8 @@ def run(argv: Sequence[str], seconds: float = 300, **options: Any) -> str:
             text=True,
             timeout=seconds,
             check=False,
-            **options,
+            env=env,
+            cwd=cwd,
         )
     except FileNotFoundError as error:
         raise PartMissingError(f"command {argv[0]!r} is not installed") from error

@@ -5,50 +5,45 @@ With FEDERATION_TEST_BROKER set to an AMQP URL that broker is used as it is, and
 
 from __future__ import annotations
 
+import functools
 import os
-import secrets
 import signal
 import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+from parts.broker_files import USER, VHOST, broker_environment, prepare_broker
 from parts.broker_program import BrokerProgram, find_broker_program
-from parts.certificates import make_certificates
 from parts.processes import end, is_alive, kill, launch, run, send
-from parts.state import PartMissingError, accepts, free_ports, instance_folder, locked, read_facts, wait_until
+from parts.state import PartMissingError, accepts, instance_folder, locked, read_facts, remove_folder, wait_until
 from parts.state import write_facts as remember
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-USER = "federation"
-VHOST = "federation"
 BOOT_SECONDS = 120
 # AMQP 0-9-1's protocol header, and the type byte of the method frame that a ready server answers with.
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 METHOD_FRAME = b"\x01"
-# A test machine has few cores: idle schedulers sleep instead of spinning.
-ERLANG_ARGUMENTS = (
-    "+sbwt none +sbwtdcpu none +sbwtdio none "
-    "-kernel inet_dist_use_interface {127,0,0,1} -kernel net_ticktime 8 -start_epmd false"
-)
 
 
 class RabbitMQ:
     """A broker of one or more nodes that outlives this process. Nodes are numbered from 0."""
 
-    def __init__(self, part: str = "rabbitmq") -> None:
-        """Take the broker of the current instance, running or not."""
+    def __init__(self, part: str = "rabbitmq", instance: str | None = None) -> None:
+        """Take the broker of the current instance, or of the one named, running or not."""
         self.part = part
+        self.instance = instance
         self.size = 3 if part == "rabbitmq3" else 1
         suite = os.environ.get("FEDERATION_BROKER_SUITE")
-        self.folder = instance_folder(f"{part}-{suite}" if suite else part)
+        self.folder = instance_folder(f"{part}-{suite}" if suite else part, instance)
         self._program: BrokerProgram | None = None
 
     @property
     def external_url(self) -> str | None:
         """The broker that the environment gives instead of ours; it counts as a single node."""
-        return os.environ.get("FEDERATION_TEST_BROKER") if self.part == "rabbitmq" else None
+        ours = self.part != "rabbitmq" or self.instance is not None
+        return None if ours else os.environ.get("FEDERATION_TEST_BROKER")
 
     @property
     def program(self) -> BrokerProgram:
@@ -63,6 +58,11 @@ class RabbitMQ:
     def facts(self) -> dict[str, Any]:
         """Ports, password, processes and paths, as written down by the last command."""
         return read_facts(self.folder)
+
+    @property
+    def federation_url(self) -> str:
+        """The URL of all nodes for the oslo.messaging transport driver."""
+        return self.url_of("federation", self.ports)
 
     @property
     def ports(self) -> list[int]:
@@ -92,7 +92,7 @@ class RabbitMQ:
             "running": all(self.is_ready(number) for number in range(self.size)),
             "version": self.facts["version"],
             "url": self.url,
-            "federation_url": self.url_of("federation", self.ports),
+            "federation_url": self.federation_url,
             "tls_url": self.url_of("amqps", [node["tls_port"] for node in nodes[:1]]),
             "certificates": self.facts["certificates"],
             "nodes": [{**node, "alive": is_alive(node["process"])} for node in nodes],
@@ -124,7 +124,7 @@ class RabbitMQ:
             return
         with locked(self.folder / "lock"):
             if not self.facts:
-                self._prepare()
+                prepare_broker(self.folder, self.size, self.program)
             self._start_epmd()
             for number in range(self.size):
                 self._launch(number)
@@ -141,8 +141,8 @@ class RabbitMQ:
     def wait_ready(self, *numbers: int) -> None:
         """Wait until the given nodes (all by default) take connections."""
         for number in numbers or range(self.size):
-            log = self.folder / "log"
-            wait_until(lambda n=number: self._ready_or_dead(n), BOOT_SECONDS, f"RabbitMQ node {number}, see {log}")
+            ready = functools.partial(self._ready_or_dead, number)
+            wait_until(ready, BOOT_SECONDS, f"RabbitMQ node {number}, see {self.folder / 'log'}")
 
     def _ready_or_dead(self, number: int) -> bool:
         if not is_alive(self.facts["nodes"][number]["process"]):
@@ -156,6 +156,11 @@ class RabbitMQ:
         for number in range(self.size):
             self.stop_node(number)
         end(self.facts.get("epmd"))
+
+    def remove(self) -> None:
+        """Stop and forget the broker with all its queues."""
+        self.stop()
+        remove_folder(self.folder)
 
     def stop_node(self, number: int) -> None:
         """Stop one node gracefully (the Erlang machine takes SIGTERM as `init:stop`)."""
@@ -209,80 +214,8 @@ class RabbitMQ:
         if not self.facts:
             raise PartMissingError(f"{self.part} was never started")
 
-    def _prepare(self) -> None:
-        certificates = make_certificates(self.folder / "certificates")
-        ports = free_ports(3 * self.size + 1)
-        nodes = [
-            {
-                "name": f"federation{number}@localhost",
-                "port": ports[3 * number],
-                "tls_port": ports[3 * number + 1],
-                "distribution_port": ports[3 * number + 2],
-                "process": None,
-            }
-            for number in range(self.size)
-        ]
-        cookie = self.folder / ".erlang.cookie"
-        cookie.write_text(secrets.token_hex(16))
-        cookie.chmod(0o400)
-        (self.folder / "env.conf").write_text("")
-        (self.folder / "plugins").write_text("[].\n")
-        (self.folder / "log").mkdir(exist_ok=True)
-        password = secrets.token_hex(8)
-        for number, node in enumerate(nodes):
-            text = self._configuration(node, nodes, password)
-            (self.folder / f"node{number}.conf").write_text(text)
-        facts = {"nodes": nodes, "password": password, "epmd_port": ports[-1], "epmd": None}
-        remember(self.folder, {**facts, "certificates": certificates, "version": self.program.version})
-        self.program.give(self.folder)
-
-    def _configuration(self, node: dict[str, Any], nodes: list[dict[str, Any]], password: str) -> str:
-        """rabbitmq.conf of one node; the user and vhost are made at its first boot."""
-        seen = self.program.seen(self.folder)
-        options = {
-            "listeners.tcp.1": f"127.0.0.1:{node['port']}",
-            "listeners.ssl.1": f"127.0.0.1:{node['tls_port']}",
-            "ssl_options.cacertfile": seen / "certificates/ca.pem",
-            "ssl_options.certfile": seen / "certificates/server.pem",
-            "ssl_options.keyfile": seen / "certificates/server.key",
-            "ssl_options.verify": "verify_peer",
-            "ssl_options.fail_if_no_peer_cert": "false",
-            "default_user": USER,
-            "default_pass": password,
-            "default_vhost": VHOST,
-            "default_user_tags.administrator": "true",
-            "disk_free_limit.absolute": "50MB",
-            "vm_memory_high_watermark.absolute": "2GB",
-            "raft.wal_max_size_bytes": 64 * 1024 * 1024,
-            "log.file.level": "info",
-        }
-        if self.size > 1:
-            options["cluster_formation.peer_discovery_backend"] = "classic_config"
-            for count, peer in enumerate(nodes, 1):
-                options[f"cluster_formation.classic_config.nodes.{count}"] = peer["name"]
-        return "".join(f"{key} = {value}\n" for key, value in options.items())
-
     def _environment(self, number: int) -> dict[str, str]:
-        facts, seen = self.facts, self.program.seen(self.folder)
-        node = facts["nodes"][number]
-        home = seen / f"node{number}"
-        return {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": str(seen),
-            "LC_ALL": "C.UTF-8",
-            "ERL_EPMD_PORT": str(facts["epmd_port"]),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_CONF_ENV_FILE": str(seen / "env.conf"),
-            "RABBITMQ_CONFIG_FILE": str(seen / f"node{number}.conf"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(seen / "plugins"),
-            "RABBITMQ_MNESIA_BASE": str(home),
-            "RABBITMQ_LOG_BASE": str(seen / "log"),
-            "RABBITMQ_NODENAME": node["name"],
-            "RABBITMQ_DIST_PORT": str(node["distribution_port"]),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG_ARGUMENTS,
-            # Makes the start script exec the Erlang machine, so that the pid we know is the broker's own.
-            "RUNNING_UNDER_SYSTEMD": "true",
-        }
+        return broker_environment(self.facts, number, self.program.seen(self.folder))
 
     def _start_epmd(self) -> None:
         facts = self.facts
@@ -303,4 +236,3 @@ class RabbitMQ:
         node["process"] = launch(command, self.folder / f"node{number}.out", self._environment(number))
         node["launched_at"] = int(time.time())
         remember(self.folder, facts)
-

@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -50,9 +51,15 @@ def cache_folder() -> Path:
     return folder
 
 
-def instance_folder(part: str) -> Path:
-    """The folder of one part's servers in the current instance."""
-    name = os.environ.get("FEDERATION_PARTS_INSTANCE") or "default"
+def abandoned_instances() -> list[str]:
+    """The instances `pytest-…-PID` of test runs that ended without removing them."""
+    names = [folder.name for folder in (root_folder() / "instances").glob("pytest-*")]
+    return [name for name in names if not Path("/proc", name.rpartition("-")[2]).exists()]
+
+
+def instance_folder(part: str, instance: str | None = None) -> Path:
+    """The folder of one part's servers, in the current instance unless another is named."""
+    name = instance or os.environ.get("FEDERATION_PARTS_INSTANCE") or "default"
     folder = root_folder() / "instances" / name / part
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -78,6 +85,13 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
+def remove_folder(folder: Path) -> None:
+    """Forget a stopped part, and its instance when it w."""
+    shutil.rmtree(folder)
+    with contextlib.suppress(OSError):  # other parts of the instance are still there
+        folder.parent.rmdir()
+
+
 def read_facts(folder: Path) -> dict[str, Any]:
     """What a part wrote down about itself; empty when it never ran."""
     path = folder / "facts.json"
@@ -91,21 +105,22 @@ def write_facts(folder: Path, facts: dict[str, Any]) -> None:
     partial.replace(folder / "facts.json")
 
 
-def free_ports(count: int) -> list[int]:
-    """`count` different loopback TCP ports that nothing listens on and that no part has reserved.
+def free_ports(count: int, owner: Path) -> list[int]:
+    """`count` different loopback TCP ports that nothing listens on, reserved as long as the folder `owner` exists.
 
     A reservation outlives the server, so that a stopped broker finds its port free when it comes back.
     """
     with locked(root_folder() / "ports.lock"):
-        ledger = root_folder() / "ports.json"
-        taken = set(json.loads(ledger.read_text())) if ledger.exists() else set()
+        ledger = root_folder() / "reserved_ports.json"
+        known: dict[str, str] = json.loads(ledger.read_text()) if ledger.exists() else {}
+        taken = {port: folder for port, folder in known.items() if Path(folder).exists()}
         found: list[int] = []
         while len(found) < count:
             port = secrets.choice(PORTS)
-            if port not in taken and _is_free(port):
-                taken.add(port)
+            if str(port) not in taken and _is_free(port):
+                taken[str(port)] = str(owner)
                 found.append(port)
-        ledger.write_text(json.dumps(sorted(taken)))
+        ledger.write_text(json.dumps(taken, indent=1))
     return found
 
 
