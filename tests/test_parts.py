@@ -143,8 +143,7 @@ def pytester_folder(tmp_path):
 
 def run_with_a_missing_part(folder, required):
     (folder / "test_it.py").write_text(
-        "import pytest\nfrom parts import fixtures\nfrom parts.broker_files import has_saved_queue
-from parts.state import PartMissingError\n"
+        "import pytest\nfrom parts import fixtures\nfrom parts.state import PartMissingError\n"
         "def start():\n    raise PartMissingError('it needs root')\n"
         "@pytest.fixture\ndef part():\n    fixtures._bring_up(start)\n"
         "def test_it(part):\n    pass\n"
