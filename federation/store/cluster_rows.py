@@ -1,0 +1,115 @@
+"""Clusters and their inventory of nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete, exists, insert, select, update
+
+from federation.contract.errors import AlreadyExists, InvalidState, NotFound
+from federation.protocol.records import ClusterRecord, NodeRecord
+from federation.store.encoding import dict_of, text_of
+from federation.store.session import Session, insert_into
+from federation.store.tables import CLUSTERS, INSTANCES, KEYS, NODES, OPERATIONS, WORKERS
+
+_UNSETTLED = OPERATIONS.c.finished_at.is_(None)
+
+
+class ClusterRows(Session):
+    """Clusters and nodes of the port ``Estate``."""
+
+    def add_cluster(self, cluster: ClusterRecord) -> None:
+        """Add, or raise AlreadyExists."""
+        statement = insert_into(self._dialect, CLUSTERS).on_conflict_do_nothing()
+        if not self._changed(statement, _cluster_row(cluster)):
+            raise AlreadyExists(f"there is a cluster {cluster.name} already", cluster=cluster.name)
+
+    def cluster(self, name: str, *, lock: bool = False) -> ClusterRecord | None:
+        """One cluster; ``lock`` (writing transactions only) lets no other transaction lock or change it meanwhile."""
+        statement = select(CLUSTERS).where(CLUSTERS.c.name == name)
+        row = self._row(statement.with_for_update(key_share=True) if lock else statement)
+        return None if row is None else _cluster(row)
+
+    def clusters(self) -> list[ClusterRecord]:
+        """All clusters by name."""
+        return [_cluster(row) for row in self._rows(select(CLUSTERS).order_by(CLUSTERS.c.name))]
+
+    def save_cluster(self, cluster: ClusterRecord) -> None:
+        """Write a changed cluster; NotFound when it is not there."""
+        row = _cluster_row(cluster)
+        name = row.pop("name")
+        if not self._changed(update(CLUSTERS).where(CLUSTERS.c.name == name).values(row)):
+            raise _no_cluster(name)
+
+    def remove_cluster(self, name: str) -> None:
+        """Remove a cluster with its workers, nodes, keys and settled operations.
+
+        InvalidState while it has instances or unsettled operations; NotFound when it is not there.
+        """
+        # FOR UPDATE: the foreign key of a row that somebody adds meanwhile waits for it, and then fails.
+        if self._row(select(CLUSTERS.c.name).where(CLUSTERS.c.name == name).with_for_update()) is None:
+            raise _no_cluster(name)
+        busy = select(
+            exists().where(OPERATIONS.c.cluster == name, _UNSETTLED), exists().where(INSTANCES.c.cluster == name)
+        )
+        ((unsettled, instances),) = self._rows(busy)
+        if unsettled or instances:
+            what = "operations that are not settled" if unsettled else "instances"
+            raise InvalidState(f"cluster {name} has {what}; it can be removed when it has none", cluster=name)
+        for table in (WORKERS, NODES, OPERATIONS, KEYS):
+            self._execute(delete(table).where(table.c.cluster == name))
+        self._execute(delete(CLUSTERS).where(CLUSTERS.c.name == name))
+
+    def queued_releases(self, cluster: str) -> set[str]:
+        """The contract releases of all unsettled operations of a cluster."""
+        statement = select(OPERATIONS.c.release).where(OPERATIONS.c.cluster == cluster, _UNSETTLED).distinct()
+        return {release for (release,) in self._rows(statement)}
+
+    def save_nodes(self, cluster: str, nodes: Sequence[NodeRecord]) -> None:
+        """Replace the inventory of a cluster; NotFound when it is not there."""
+        if self.cluster(cluster, lock=True) is None:
+            raise _no_cluster(cluster)
+        self._execute(delete(NODES).where(NODES.c.cluster == cluster))
+        rows = [
+            {"cluster": cluster, "name": node.name, "facts": text_of(node.facts), "seen_at": node.seen_at}
+            for node in nodes
+        ]
+        if rows:
+            self._execute(insert(NODES), rows)
+
+    def nodes(self, cluster: str | None = None) -> list[NodeRecord]:
+        """Nodes by cluster and name."""
+        statement = select(NODES).order_by(NODES.c.cluster, NODES.c.name)
+        if cluster is not None:
+            statement = statement.where(NODES.c.cluster == cluster)
+        return [
+            NodeRecord(cluster=row.cluster, name=row.name, facts=dict_of(row.facts), seen_at=row.seen_at)
+            for row in self._rows(statement)
+        ]
+
+
+def _no_cluster(name: str) -> NotFound:
+    return NotFound(f"there is no cluster {name}", cluster=name)
+
+
+def _cluster_row(cluster: ClusterRecord) -> dict[str, Any]:
+    return {
+        "name": cluster.name,
+        "driver": cluster.driver,
+        "partitions": cluster.partitions,
+        "epoch": cluster.epoch,
+        "pin": cluster.pin,
+        "created_at": cluster.created_at,
+    }
+
+
+def _cluster(row: Any) -> ClusterRecord:
+    return ClusterRecord(
+        name=row.name,
+        driver=row.driver,
+        partitions=row.partitions,
+        epoch=row.epoch,
+        pin=row.pin,
+        created_at=row.created_at,
+    )

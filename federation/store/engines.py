@@ -1,0 +1,154 @@
+"""Connections to SQLite and PostgreSQL, set up so that both keep the same promises.
+
+1. A writing transaction on SQLite begins with BEGIN IMMEDIATE: it takes the one write lock before it reads, so writers
+   queue up and none has to be rolled back for having read too early.  Writers of this process share one connection
+   and wait for it in the pool, in their order; SQLite's busy timeout is for other processes.
+2. Readers have connections of their own, read one snapshot, and can write nothing.
+3. A committed transaction survives a power failure: WAL with synchronous=FULL; PostgreSQL's synchronous_commit is the
+   server's business.
+4. Waiting ends: for a connection, for the server to answer, for a lock, for a statement, for a forgotten transaction.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import QueuePool
+
+from federation.store.errors import AddressError
+
+BUSY_SECONDS = 10.0
+"""How long to wait for a lock or for a free connection."""
+
+_STATEMENT_CACHE = 256
+_POSTGRESQL_OPTIONS = {
+    "statement_timeout": "30s",
+    "lock_timeout": f"{BUSY_SECONDS:.0f}s",
+    "idle_in_transaction_session_timeout": "60s",
+}
+_POSTGRESQL_CONNECT = {
+    "connect_timeout": "5",
+    "keepalives": "1",
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+    "application_name": "driver-federation",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """One database: ``writing`` and ``reading`` may be the same pool; ``dispose`` lets go of everything."""
+
+    name: str
+    writing: Engine
+    reading: Engine
+    dispose: Callable[[], None]
+
+
+def open_engines(url: str, *, pool_size: int = 10) -> Engines:
+    """Connect to nothing yet; raise AddressError for a URL that is no SQLite or PostgreSQL address."""
+    try:
+        address = make_url(url)
+    except ArgumentError as error:
+        raise AddressError(
+            "the store's URL cannot be read; expected sqlite:///<path> or postgresql+psycopg://…"
+        ) from error
+    backend = address.get_backend_name()
+    if backend == "sqlite" and address.drivername in {"sqlite", "sqlite+pysqlite"}:
+        return _sqlite(address, pool_size)
+    if backend == "postgresql":
+        return _postgresql(address, pool_size)
+    raise AddressError(f"the store cannot be of kind {address.drivername!r}; use sqlite or postgresql+psycopg")
+
+
+def _sqlite(address: URL, pool_size: int) -> Engines:
+    if address.host or address.query:
+        raise AddressError("a SQLite URL has a path and nothing else: sqlite:///relative.db or sqlite:////absolute.db")
+    if address.database in {None, "", ":memory:"}:
+        # Several connections to one database in memory block readers while somebody writes; a file that nobody else
+        # knows behaves like any other database, and is gone when the store is closed or the process ends.
+        folder = tempfile.TemporaryDirectory(prefix="federation-store-")
+        engines = _sqlite_file(Path(folder.name) / "store.db", pool_size, synchronous="OFF")
+        return Engines("sqlite", engines.writing, engines.reading, _both(engines.dispose, folder.cleanup))
+    return _sqlite_file(Path(str(address.database)), pool_size, synchronous="FULL")
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def run() -> None:
+        try:
+            first()
+        finally:
+            second()
+
+    return run
+
+
+def _sqlite_file(path: Path, pool_size: int, synchronous: str) -> Engines:
+    url = URL.create("sqlite+pysqlite", database=str(path))
+    options: dict[str, Any] = {
+        "poolclass": QueuePool,
+        "max_overflow": 0,
+        "pool_timeout": BUSY_SECONDS,
+        "hide_parameters": True,
+        # isolation_level None: the standard library begins nothing by itself, the events below do.
+        "connect_args": {
+            "timeout": BUSY_SECONDS,
+            "check_same_thread": False,
+            "isolation_level": None,
+            "cached_statements": _STATEMENT_CACHE,
+        },
+    }
+    writing = create_engine(url, pool_size=1, **options)
+    reading = create_engine(url, pool_size=pool_size, **options)
+    pragmas = (f"synchronous={synchronous}", "foreign_keys=ON", "temp_store=MEMORY", "cache_size=-32768")
+    _on_connect(writing, ("journal_mode=WAL", "journal_size_limit=67108864", *pragmas))
+    _on_connect(reading, (*pragmas, "query_only=ON"))
+    _on_begin(writing, "BEGIN IMMEDIATE")
+    _on_begin(reading, "BEGIN")
+    return Engines("sqlite", writing, reading, _both(writing.dispose, reading.dispose))
+
+
+def _on_connect(engine: Engine, pragmas: tuple[str, ...]) -> None:
+    def run(connection: Any, _record: object) -> None:
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    event.listen(engine, "connect", run)
+
+
+def _on_begin(engine: Engine, statement: str) -> None:
+    def run(connection: Connection) -> None:
+        connection.exec_driver_sql(statement)
+
+    event.listen(engine, "begin", run)
+
+
+def _postgresql(address: URL, pool_size: int) -> Engines:
+    if address.drivername not in {"postgresql", "postgresql+psycopg"}:
+        raise AddressError(f"{address.drivername!r} is not supported; use postgresql+psycopg")
+    wanted = {name: str(value) for name, value in address.query.items()}
+    settings = " ".join(f"-c {name}={value}" for name, value in _POSTGRESQL_OPTIONS.items())
+    arguments = {**_POSTGRESQL_CONNECT, **wanted, "options": f"{settings} {wanted.get('options', '')}".strip()}
+    writing = create_engine(
+        address.set(drivername="postgresql+psycopg", query={}),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=BUSY_SECONDS,
+        pool_pre_ping=True,
+        pool_use_lifo=True,
+        hide_parameters=True,
+        isolation_level="READ COMMITTED",
+        connect_args=arguments,
+    )
+    # Readers see one snapshot; psycopg says both in the BEGIN that it sends anyway.
+    reading = writing.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    return Engines("postgresql", writing, reading, writing.dispose)

@@ -1,0 +1,111 @@
+"""Instances as the manager knows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+
+from federation.contract.errors import AlreadyExists, NotFound
+from federation.protocol.records import InstanceRecord
+from federation.store.encoding import dict_of, text_of
+from federation.store.session import Session, insert_into
+from federation.store.tables import CLUSTERS, INSTANCES
+
+_INSTANCE = INSTANCES.c
+
+
+class InstanceRows(Session):
+    """Instances of the port ``Estate``."""
+
+    def taken(self, cluster: str) -> dict[str, tuple[int, int]]:
+        """By node: processors and memory bytes that the manager has given to instances."""
+        sums = func.sum(_INSTANCE.vcpus), func.sum(_INSTANCE.memory_bytes)
+        statement = select(_INSTANCE.node, *sums).where(_INSTANCE.cluster == cluster).group_by(_INSTANCE.node)
+        return {node: (int(vcpus), int(memory)) for node, vcpus, memory in self._rows(statement)}
+
+    def add_instance(self, instance: InstanceRecord) -> None:
+        """Add; AlreadyExists when the id, or the name within the cluster, is taken; NotFound without the cluster."""
+        if self._row(select(CLUSTERS.c.name).where(CLUSTERS.c.name == instance.cluster)) is None:
+            raise NotFound(f"there is no cluster {instance.cluster}", cluster=instance.cluster)
+        statement = insert_into(self._dialect, INSTANCES).on_conflict_do_nothing()
+        if self._changed(statement, _instance_row(instance)):
+            return
+        if self._row(select(_INSTANCE.id).where(_INSTANCE.id == instance.id)) is not None:
+            raise AlreadyExists(f"there is an instance {instance.id} already", instance=instance.id)
+        raise _name_taken(instance)
+
+    def instance(self, instance: str, *, lock: bool = False) -> InstanceRecord | None:
+        """One instance by id; ``lock`` (writing transactions only) lets nobody else change it meanwhile."""
+        statement = select(INSTANCES).where(_INSTANCE.id == instance)
+        row = self._row(statement.with_for_update(key_share=True) if lock else statement)
+        return None if row is None else _instance(row)
+
+    def instances_named(self, name: str, cluster: str | None = None) -> list[InstanceRecord]:
+        """Instances by name, in every cluster or in one; by cluster."""
+        statement = select(INSTANCES).where(_INSTANCE.name == name).order_by(_INSTANCE.cluster)
+        if cluster is not None:
+            statement = statement.where(_INSTANCE.cluster == cluster)
+        return [_instance(row) for row in self._rows(statement)]
+
+    def instances(self, cluster: str | None, after: str | None, limit: int) -> list[InstanceRecord]:
+        """At most ``limit`` instances by id, from behind ``after``."""
+        statement = select(INSTANCES).order_by(_INSTANCE.id).limit(limit)
+        if cluster is not None:
+            statement = statement.where(_INSTANCE.cluster == cluster)
+        if after is not None:
+            statement = statement.where(_INSTANCE.id > after)
+        return [_instance(row) for row in self._rows(statement)]
+
+    def save_instance(self, instance: InstanceRecord) -> None:
+        """Write a changed instance; NotFound when it is not there, AlreadyExists when its new name is taken."""
+        named = (_INSTANCE.name == instance.name, _INSTANCE.cluster == instance.cluster, _INSTANCE.id != instance.id)
+        if self._row(select(_INSTANCE.id).where(*named)) is not None:
+            raise _name_taken(instance)
+        row = _instance_row(instance)
+        id_ = row.pop("id")
+        if not self._changed(update(INSTANCES).where(_INSTANCE.id == id_).values(row)):
+            raise NotFound(f"there is no instance {id_}", instance=id_)
+
+    def remove_instance(self, instance: str) -> None:
+        """Forget an instance; it may be forgotten already."""
+        self._execute(delete(INSTANCES).where(_INSTANCE.id == instance))
+
+
+def _name_taken(instance: InstanceRecord) -> AlreadyExists:
+    message = f"there is an instance named {instance.name} in cluster {instance.cluster} already"
+    return AlreadyExists(message, name=instance.name, cluster=instance.cluster)
+
+
+def _instance_row(instance: InstanceRecord) -> dict[str, Any]:
+    return {
+        "id": instance.id,
+        "name": instance.name,
+        "cluster": instance.cluster,
+        "node": instance.node,
+        "vcpus": instance.vcpus,
+        "memory_bytes": instance.memory_bytes,
+        "spec": text_of(instance.spec),
+        "state": instance.state,
+        "observed": None if instance.observed is None else text_of(instance.observed),
+        "parked_by": instance.parked_by,
+        "created_at": instance.created_at,
+        "updated_at": instance.updated_at,
+    }
+
+
+def _instance(row: Any) -> InstanceRecord:
+    return InstanceRecord(
+        id=row.id,
+        name=row.name,
+        cluster=row.cluster,
+        node=row.node,
+        vcpus=row.vcpus,
+        memory_bytes=row.memory_bytes,
+        spec=dict_of(row.spec),
+        state=row.state,
+        observed=None if row.observed is None else dict_of(row.observed),
+        parked_by=row.parked_by,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

@@ -1,0 +1,108 @@
+"""Operations as people see them: one, many, and how many of each state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import func, select
+
+from federation.protocol.records import NewOperation, OperationRecord, OperationState
+from federation.store.encoding import dict_of, outcome_of
+from federation.store.session import Session
+from federation.store.tables import CLUSTERS, KEYS, OPERATIONS
+
+_OPERATION = OPERATIONS.c
+_COUNT_STATES = select(_OPERATION.cluster, _OPERATION.state, func.count()).group_by(
+    _OPERATION.cluster, _OPERATION.state
+)
+_COUNT_PARKED = select(KEYS.c.cluster, func.count()).where(KEYS.c.parked_by.is_not(None)).group_by(KEYS.c.cluster)
+
+
+class OperationRows(Session):
+    """The reads of operations that decide nothing."""
+
+    def operation(self, operation: str) -> OperationRecord | None:
+        """One operation by id."""
+        row = self._row(select(OPERATIONS).where(_OPERATION.id == operation))
+        return None if row is None else record_of_row(row)
+
+    def operation_records(
+        self,
+        *,
+        cluster: str | None = None,
+        key: str | None = None,
+        state: OperationState | None = None,
+        before: str | None = None,
+        limit: int = 100,
+    ) -> list[OperationRecord]:
+        """At most ``limit`` operations, newest first, from before the id ``before``."""
+        statement = select(OPERATIONS).order_by(_OPERATION.id.desc()).limit(limit)
+        if cluster is not None:
+            statement = statement.where(_OPERATION.cluster == cluster)
+        elif state not in {None, OperationState.SUCCEEDED} and key is None:
+            # Naming every cluster lets the index of (cluster, state) find the few of a rare state among the many.
+            statement = statement.where(_OPERATION.cluster.in_(select(CLUSTERS.c.name)))
+        if key is not None:
+            statement = statement.where(_OPERATION.key == key)
+        if state is not None:
+            statement = statement.where(_OPERATION.state == state.value)
+        if before is not None:
+            statement = statement.where(_OPERATION.id < before)
+        return [record_of_row(row) for row in self._rows(statement)]
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """By cluster: how many operations are in which state, and how many keys are ``parked``."""
+        found = {name: {"parked": 0} for (name,) in self._rows(select(CLUSTERS.c.name))}
+        for cluster, state, number in self._rows(_COUNT_STATES):
+            found[cluster][state] = number
+        for cluster, number in self._rows(_COUNT_PARKED):
+            found[cluster]["parked"] = number
+        return found
+
+
+def record_of_row(row: Any) -> OperationRecord:
+    """An operation from all columns of its row."""
+    return OperationRecord(
+        id=row.id,
+        cluster=row.cluster,
+        name=row.name,
+        revision=row.revision,
+        key=row.key,
+        sequence=row.sequence,
+        partition=row.partition,
+        state=OperationState(row.state),
+        arguments=dict_of(row.arguments),
+        release=row.release,
+        submitted_at=row.submitted_at,
+        deadline=row.deadline,
+        round=row.round,
+        attempt=row.attempt,
+        worker=row.worker,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        cancel_requested=row.cancel_requested,
+        percent=row.percent,
+        stage=row.stage,
+        outcome=outcome_of(row.outcome),
+        resolution=row.resolution,
+        requested_by=row.requested_by,
+    )
+
+
+def record_of_new(operation: NewOperation, sequence: int) -> OperationRecord:
+    """An operation that has just been accepted."""
+    return OperationRecord(
+        id=operation.id,
+        cluster=operation.cluster,
+        name=operation.name,
+        revision=operation.revision,
+        key=operation.key,
+        sequence=sequence,
+        partition=operation.partition,
+        state=OperationState.QUEUED,
+        arguments=operation.arguments,
+        release=operation.release,
+        submitted_at=operation.submitted_at,
+        deadline=operation.deadline,
+        requested_by=operation.requested_by,
+    )

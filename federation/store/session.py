@@ -1,0 +1,65 @@
+"""One open transaction: a connection, a clock, and the few things that are said differently on the two databases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Executable, Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+WallClock = Callable[[], float]
+"""Seconds since the Unix epoch."""
+
+_CHUNK_SIZES = (1, 4, 16, 64, 256)
+
+
+class Session:
+    """What the groups of rows (ledger, clusters, workers, …) share within one transaction."""
+
+    def __init__(self, connection: Connection, *, writes: bool, wall_clock: WallClock = time.time) -> None:
+        self._connection = connection
+        self._writes = writes
+        self._wall_clock = wall_clock
+
+    @property
+    def _dialect(self) -> str:
+        return self._connection.dialect.name
+
+    def _execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        return self._connection.execute(statement, parameters)
+
+    def _changed(self, statement: Executable, parameters: Any = None) -> int:
+        """Execute, and say how many rows it hit."""
+        return self._connection.execute(statement, parameters).rowcount
+
+    def _rows(self, statement: Executable, parameters: Any = None) -> Sequence[Any]:
+        return self._connection.execute(statement, parameters).fetchall()
+
+    def _row(self, statement: Executable, parameters: Any = None) -> Any | None:
+        return self._connection.execute(statement, parameters).fetchone()
+
+    def _rows_in(self, statement: Executable, name: str, values: Collection[str], **more: Any) -> Iterator[Any]:
+        """Rows of a statement with an expanding parameter, chunk by chunk in sorted order."""
+        for chunk in chunks(values):
+            yield from self._connection.execute(statement, {name: chunk, **more}).fetchall()
+
+
+def chunks(values: Collection[str]) -> Iterator[list[str]]:
+    """Distinct values in sorted order, in lists of few different lengths.
+
+    The length is part of the statement's text: with few lengths SQLite, psycopg and SQLAlchemy find it prepared.  A list
+    is filled up by repeating its last value, which changes nothing inside IN.
+    """
+    ordered = sorted(set(values))
+    largest = _CHUNK_SIZES[-1]
+    for start in range(0, len(ordered), largest):
+        chunk = ordered[start : start + largest]
+        size = next(size for size in _CHUNK_SIZES if size >= len(chunk))
+        yield chunk + chunk[-1:] * (size - len(chunk))
+
+
+def insert_into(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """The INSERT that knows ON CONFLICT; both databases say it alike, SQLAlchemy has one for each."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)

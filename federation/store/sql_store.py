@@ -1,0 +1,129 @@
+"""The store: opens transactions, retries where nothing has been done yet, translates what the database says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, RootTransaction
+from sqlalchemy.exc import DBAPIError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
+
+from federation.store import claims
+from federation.store.cluster_rows import ClusterRows
+from federation.store.engines import Engines, open_engines
+from federation.store.faults import is_transient, translated
+from federation.store.instance_rows import InstanceRows
+from federation.store.ledger import LedgerRows
+from federation.store.migrate import check_schema, upgrade
+from federation.store.operation_rows import OperationRows
+from federation.store.session import WallClock
+from federation.store.worker_rows import WorkerRows
+
+_BEGIN_ATTEMPTS = 4
+_BEGIN_SECONDS = 5.0
+
+
+class SqlTransaction(LedgerRows, ClusterRows, WorkerRows, InstanceRows, OperationRows):
+    """All that one transaction can do (the port ``Transaction`` of federation.manager.ports)."""
+
+
+class SqlStore:
+    """Where the manager's truth lives (the port ``Store``); safe to use from any number of threads.
+
+    Transactions of one thread may not be nested.  On SQLite one transaction writes at a time; keep them short.
+    """
+
+    def __init__(self, engines: Engines, wall_clock: WallClock = time.time) -> None:
+        self._engines = engines
+        self._wall_clock = wall_clock
+
+    def __repr__(self) -> str:
+        """The kind of database only: its URL may hold a password."""
+        return f"<SqlStore on {self._engines.name}>"
+
+    @contextmanager
+    def transaction(self) -> Iterator[SqlTransaction]:
+        """A writing transaction: commits when the context ends, rolls back when it ends by an exception.
+
+        StoreUnavailable when it cannot begin (tried again some times: nothing has been done), or when the database
+        gives up on it later; StoreRefused for what trying again would not help.
+        """
+        with translated(), _begun(self._engines.writing) as connection:
+            yield SqlTransaction(connection, writes=True, wall_clock=self._wall_clock)
+
+    @contextmanager
+    def reading(self) -> Iterator[SqlTransaction]:
+        """A transaction that reads one snapshot; a method that writes raises StoreRefused.  Errors as above."""
+        with translated(), _begun(self._engines.reading) as connection:
+            yield SqlTransaction(connection, writes=False, wall_clock=self._wall_clock)
+
+    def claim_shards(self, manager: str, now_wall: float, ttl: float) -> frozenset[int]:
+        """Renew this manager's claims for ``ttl`` seconds and take its fair share (rules in ``claims``)."""
+        with translated(), _begun(self._engines.writing) as connection:
+            return claims.claim_shards(connection, manager, now_wall, ttl)
+
+    def release_shards(self, manager: str) -> None:
+        """Give all claims back."""
+        with translated(), _begun(self._engines.writing) as connection:
+            claims.release_shards(connection, manager)
+
+    def close(self) -> None:
+        """Let go of every connection; a temporary database is gone then."""
+        self._engines.dispose()
+
+
+def open_store(url: str, *, migrate: bool = True, wall_clock: WallClock = time.time) -> SqlStore:
+    """Open the store at a URL of SQLAlchemy's form.
+
+    ``sqlite:///<path>``, ``sqlite://`` (temporary: gone when it is closed), or
+    ``postgresql+psycopg://user:password@host/database``.  ``migrate`` brings older tables to this release; without it, and for newer tables, SchemaMismatch.  AddressError
+    for a URL that cannot be meant, StoreUnavailable when the database cannot be reached.
+    """
+    engines = open_engines(url)
+    try:
+        with translated(), _begun(engines.writing) as connection:
+            if migrate:
+                upgrade(connection)
+            check_schema(connection)
+    except BaseException:
+        engines.dispose()
+        raise
+    return SqlStore(engines, wall_clock)
+
+
+@contextmanager
+def _begun(engine: Engine) -> Iterator[Connection]:
+    """A connection in a transaction that ends with the context."""
+    transaction = _begin(engine)
+    try:
+        with transaction:
+            yield transaction.connection
+    finally:
+        transaction.connection.close()
+
+
+def _begin(engine: Engine) -> RootTransaction:
+    """Connect and begin, again a few times when that fails for a passing reason: nothing has been done before."""
+    try:
+        return _begin_once(engine)
+    except DBAPIError as error:
+        if not is_transient(error):
+            raise
+    again = Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, DBAPIError) and is_transient(error)),
+        stop=stop_after_attempt(_BEGIN_ATTEMPTS) | stop_after_delay(_BEGIN_SECONDS),
+        wait=wait_random_exponential(multiplier=0.05, max=1.0),
+        reraise=True,
+    )
+    return again(_begin_once, engine)
+
+
+def _begin_once(engine: Engine) -> RootTransaction:
+    connection = engine.connect()
+    try:
+        return connection.begin()
+    except BaseException:
+        connection.close()
+        raise
