@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, exists, insert, select, update
+from sqlalchemy import bindparam, delete, exists, insert, select, update
 
 from federation.contract.errors import AlreadyExists, InvalidState, NotFound
 from federation.protocol.records import ClusterRecord, NodeRecord
 from federation.store.encoding import dict_of, text_of
-from federation.store.session import Session, insert_into
+from federation.store.session import Session, insert_unless_there
 from federation.store.tables import CLUSTERS, INSTANCES, KEYS, NODES, OPERATIONS, WORKERS
 
+_CLUSTER = select(CLUSTERS).where(CLUSTERS.c.name == bindparam("name"))
+_LOCKED_CLUSTER = _CLUSTER.with_for_update(key_share=True)
+_ALL_NODES = select(NODES).order_by(NODES.c.cluster, NODES.c.name)
+_NODES = _ALL_NODES.where(NODES.c.cluster == bindparam("cluster"))
 _UNSETTLED = OPERATIONS.c.finished_at.is_(None)
 
 
@@ -21,14 +25,13 @@ class ClusterRows(Session):
 
     def add_cluster(self, cluster: ClusterRecord) -> None:
         """Add, or raise AlreadyExists."""
-        statement = insert_into(self._dialect, CLUSTERS).on_conflict_do_nothing()
-        if not self._changed(statement, _cluster_row(cluster)):
+        statement = insert_unless_there(self._dialect, CLUSTERS, CLUSTERS.c.name)
+        if self._row(statement, _cluster_row(cluster)) is None:
             raise AlreadyExists(f"there is a cluster {cluster.name} already", cluster=cluster.name)
 
     def cluster(self, name: str, *, lock: bool = False) -> ClusterRecord | None:
         """One cluster; ``lock`` (writing transactions only) lets no other transaction lock or change it meanwhile."""
-        statement = select(CLUSTERS).where(CLUSTERS.c.name == name)
-        row = self._row(statement.with_for_update(key_share=True) if lock else statement)
+        row = self._row(_LOCKED_CLUSTER if lock else _CLUSTER, {"name": name})
         return None if row is None else _cluster(row)
 
     def clusters(self) -> list[ClusterRecord]:
@@ -80,12 +83,10 @@ class ClusterRows(Session):
 
     def nodes(self, cluster: str | None = None) -> list[NodeRecord]:
         """Nodes by cluster and name."""
-        statement = select(NODES).order_by(NODES.c.cluster, NODES.c.name)
-        if cluster is not None:
-            statement = statement.where(NODES.c.cluster == cluster)
+        rows = self._rows(_ALL_NODES) if cluster is None else self._rows(_NODES, {"cluster": cluster})
         return [
             NodeRecord(cluster=row.cluster, name=row.name, facts=dict_of(row.facts), seen_at=row.seen_at)
-            for row in self._rows(statement)
+            for row in rows
         ]
 
 

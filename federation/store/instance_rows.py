@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from federation.contract.errors import AlreadyExists, NotFound
 from federation.protocol.records import InstanceRecord
 from federation.store.encoding import dict_of, text_of
-from federation.store.session import Session, insert_into
+from federation.store.session import Session, insert_unless_there
 from federation.store.tables import CLUSTERS, INSTANCES
 
 _INSTANCE = INSTANCES.c
+_ONE = select(INSTANCES).where(_INSTANCE.id == bindparam("id"))
+_LOCKED_ONE = _ONE.with_for_update(key_share=True)
+_NAMED = (_INSTANCE.name == bindparam("name"), _INSTANCE.cluster == bindparam("cluster"))
+_NAMESAKE = select(_INSTANCE.id).where(*_NAMED, _INSTANCE.id != bindparam("id"))
+_SAVE = update(INSTANCES).where(_INSTANCE.id == bindparam("at"))
+_TAKEN = (
+    select(_INSTANCE.node, func.sum(_INSTANCE.vcpus), func.sum(_INSTANCE.memory_bytes))
+    .where(_INSTANCE.cluster == bindparam("cluster"))
+    .group_by(_INSTANCE.node)
+)
 
 
 class InstanceRows(Session):
@@ -20,16 +30,15 @@ class InstanceRows(Session):
 
     def taken(self, cluster: str) -> dict[str, tuple[int, int]]:
         """By node: processors and memory bytes that the manager has given to instances."""
-        sums = func.sum(_INSTANCE.vcpus), func.sum(_INSTANCE.memory_bytes)
-        statement = select(_INSTANCE.node, *sums).where(_INSTANCE.cluster == cluster).group_by(_INSTANCE.node)
-        return {node: (int(vcpus), int(memory)) for node, vcpus, memory in self._rows(statement)}
+        rows = self._rows(_TAKEN, {"cluster": cluster})
+        return {node: (int(vcpus), int(memory)) for node, vcpus, memory in rows}
 
     def add_instance(self, instance: InstanceRecord) -> None:
         """Add; AlreadyExists when the id, or the name within the cluster, is taken; NotFound without the cluster."""
         if self._row(select(CLUSTERS.c.name).where(CLUSTERS.c.name == instance.cluster)) is None:
             raise NotFound(f"there is no cluster {instance.cluster}", cluster=instance.cluster)
-        statement = insert_into(self._dialect, INSTANCES).on_conflict_do_nothing()
-        if self._changed(statement, _instance_row(instance)):
+        statement = insert_unless_there(self._dialect, INSTANCES, _INSTANCE.id)
+        if self._row(statement, _instance_row(instance)) is not None:
             return
         if self._row(select(_INSTANCE.id).where(_INSTANCE.id == instance.id)) is not None:
             raise AlreadyExists(f"there is an instance {instance.id} already", instance=instance.id)
@@ -37,8 +46,7 @@ class InstanceRows(Session):
 
     def instance(self, instance: str, *, lock: bool = False) -> InstanceRecord | None:
         """One instance by id; ``lock`` (writing transactions only) lets nobody else change it meanwhile."""
-        statement = select(INSTANCES).where(_INSTANCE.id == instance)
-        row = self._row(statement.with_for_update(key_share=True) if lock else statement)
+        row = self._row(_LOCKED_ONE if lock else _ONE, {"id": instance})
         return None if row is None else _instance(row)
 
     def instances_named(self, name: str, cluster: str | None = None) -> list[InstanceRecord]:
@@ -59,13 +67,11 @@ class InstanceRows(Session):
 
     def save_instance(self, instance: InstanceRecord) -> None:
         """Write a changed instance; NotFound when it is not there, AlreadyExists when its new name is taken."""
-        named = (_INSTANCE.name == instance.name, _INSTANCE.cluster == instance.cluster, _INSTANCE.id != instance.id)
-        if self._row(select(_INSTANCE.id).where(*named)) is not None:
-            raise _name_taken(instance)
         row = _instance_row(instance)
-        id_ = row.pop("id")
-        if not self._changed(update(INSTANCES).where(_INSTANCE.id == id_).values(row)):
-            raise NotFound(f"there is no instance {id_}", instance=id_)
+        if self._row(_NAMESAKE, {name: row[name] for name in ("id", "name", "cluster")}) is not None:
+            raise _name_taken(instance)
+        if not self._changed(_SAVE, {"at": row.pop("id"), **row}):
+            raise NotFound(f"there is no instance {instance.id}", instance=instance.id)
 
     def remove_instance(self, instance: str) -> None:
         """Forget an instance; it may be forgotten already."""

@@ -33,15 +33,13 @@ class LedgerRows(Session):
         A known id, or a known idempotency key of the cluster, gives the operation that is there instead: accepting is
         safe to repeat.  A cluster that is not there raises NotFound.
         """
-        if operation.idempotency_key is not None and (earlier := self._earlier(operation)) is not None:
-            return earlier
         key = {"key": operation.key, "cluster": operation.cluster, "moved_at": operation.submitted_at}
         if self._row(sql.CLUSTER_THERE, {"name": operation.cluster}) is None:
             raise NotFound(f"there is no cluster {operation.cluster}", cluster=operation.cluster)
         sequence = int(self._execute(sql.take_sequence(self._dialect), key).scalar_one())
         row = {**_new_row(operation), "sequence": sequence}
-        if not self._changed(sql.insert_operation(self._dialect), row):
-            # Another transaction wrote it since; its sequence is given back, so that the key has no hole.
+        if self._row(sql.insert_operation(self._dialect), row) is None:
+            # It was accepted before; the sequence is given back, so that the key has no hole.
             self._execute(sql.GIVE_SEQUENCE_BACK, {"at": operation.key})
             self._execute(sql.DROP_UNUSED_KEY, {"at": operation.key})
             earlier = self._earlier(operation)
@@ -52,12 +50,18 @@ class LedgerRows(Session):
         self._execute(sql.INSERT_OUTBOX, {**outgoing, "sequence": sequence, "round": 1})
         return record_of_new(operation, sequence)
 
+    def accepted_before(self, cluster: str, idempotency_key: str) -> OperationRecord | None:
+        """The operation that was accepted with this key, None when it is new."""
+        known = {"cluster": cluster, "idempotency_key": idempotency_key}
+        row = self._row(sql.OPERATION_BY_IDEMPOTENCY, known)
+        return None if row is None else record_of_row(row)
+
     def _earlier(self, operation: NewOperation) -> OperationRecord | None:
         row = self._row(sql.OPERATION, {"id": operation.id})
-        if row is None and operation.idempotency_key is not None:
-            known = {"cluster": operation.cluster, "idempotency_key": operation.idempotency_key}
-            row = self._row(sql.OPERATION_BY_IDEMPOTENCY, known)
-        return None if row is None else record_of_row(row)
+        if row is not None:
+            return record_of_row(row)
+        key = operation.idempotency_key
+        return None if key is None else self.accepted_before(operation.cluster, key)
 
     def keys(self, keys: Collection[str]) -> dict[str, KeyFacts]:
         """The facts of those of these keys that have had an operation, locked in sorted order."""
@@ -133,15 +137,13 @@ class LedgerRows(Session):
             self._execute(sql.CONFIRM, rows)
             self._execute(sql.CONFIRM_OUTBOX, [{k: row[k] for k in ("at", "confirmed_round")} for row in rows])
 
-    def unpublished(self, shards: Collection[int], limit: int) -> list[Outgoing]:
-        """At most ``limit`` commands of the outbox of these shards, by key and sequence.
-
-        Of a key never a later one without the earlier ones.
-        """
+    def unpublished(self, shards: Collection[int], limit: int, after: tuple[str, int] | None = None) -> list[Outgoing]:
+        """At most ``limit`` commands of the outbox of these shards, by key and sequence, from behind ``after``."""
         if not shards:
             return []
-        rows = self._rows(sql.UNPUBLISHED, {"shards": sorted(shards), "most": limit})
-        return sorted((_outgoing(row) for row in rows), key=_by_key)
+        after_key, after_sequence = after or ("", 0)
+        page = {"after_key": after_key, "after_sequence": after_sequence, "most": limit}
+        return [_outgoing(row) for row in self._rows(sql.UNPUBLISHED, {"shards": sorted(shards), **page})]
 
     def stuck(self, shards: Collection[int], before: float, limit: int) -> list[str]:
         """Ids of unsettled operations at the head of their unparked key that have been silent, the longest first.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 
-from sqlalchemy import Select, and_, bindparam, case, delete, exists, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Select, and_, bindparam, case, delete, exists, func, insert, select, tuple_, update
 from sqlalchemy.sql.dml import ReturningInsert
 
-from federation.store.session import insert_into
+from federation.store.session import insert_into, insert_unless_there
 from federation.store.tables import CLUSTERS, KEYS, OPERATIONS, OUTBOX
 
 _KEY = KEYS.c
@@ -84,9 +83,9 @@ DROP_UNUSED_KEY = delete(KEYS).where(_KEY.key == bindparam("at"), _KEY.last_sequ
 
 
 @functools.cache
-def insert_operation(dialect: str) -> postgresql.Insert | sqlite.Insert:
-    """Writes nothing when the id or the idempotency key is known."""
-    return insert_into(dialect, OPERATIONS).on_conflict_do_nothing()
+def insert_operation(dialect: str) -> ReturningInsert[tuple[str]]:
+    """Writes and returns nothing when the id or the idempotency key is known."""
+    return insert_unless_there(dialect, OPERATIONS, _OPERATION.id)
 
 
 INSERT_OUTBOX = insert(OUTBOX)
@@ -168,8 +167,11 @@ RAISE_ROUND = (
 UNPUBLISHED = (
     select(*_COMMAND)
     .select_from(OUTBOX.join(OPERATIONS, _OPERATION.id == _OUTBOX.operation))
-    .where(_OUTBOX.shard.in_(bindparam("shards", expanding=True)))
-    .order_by(_OUTBOX.shard, _OUTBOX.key, _OUTBOX.sequence)
+    .where(
+        _OUTBOX.shard.in_(bindparam("shards", expanding=True)),
+        tuple_(_OUTBOX.key, _OUTBOX.sequence) > tuple_(bindparam("after_key"), bindparam("after_sequence")),
+    )
+    .order_by(_OUTBOX.key, _OUTBOX.sequence)
     .limit(bindparam("most"))
 )
 STUCK = (

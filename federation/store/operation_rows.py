@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from federation.protocol.records import NewOperation, OperationRecord, OperationState
 from federation.store.encoding import dict_of, outcome_of
@@ -12,6 +12,7 @@ from federation.store.session import Session
 from federation.store.tables import CLUSTERS, KEYS, OPERATIONS
 
 _OPERATION = OPERATIONS.c
+_ONE = select(OPERATIONS).where(_OPERATION.id == bindparam("id"))
 _COUNT_STATES = select(_OPERATION.cluster, _OPERATION.state, func.count()).group_by(
     _OPERATION.cluster, _OPERATION.state
 )
@@ -23,7 +24,7 @@ class OperationRows(Session):
 
     def operation(self, operation: str) -> OperationRecord | None:
         """One operation by id."""
-        row = self._row(select(OPERATIONS).where(_OPERATION.id == operation))
+        row = self._row(_ONE, {"id": operation})
         return None if row is None else record_of_row(row)
 
     def operation_records(

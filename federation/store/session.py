@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Executable, Table
+from sqlalchemy import Column, Connection, CursorResult, Executable, Table
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningInsert
 
 WallClock = Callable[[], float]
 """Seconds since the Unix epoch."""
@@ -31,7 +32,7 @@ class Session:
         return self._connection.execute(statement, parameters)
 
     def _changed(self, statement: Executable, parameters: Any = None) -> int:
-        """Execute, and say how many rows it hit."""
+        """Execute an UPDATE or DELETE, and say how many rows it hit (SQLAlchemy does not count for an INSERT)."""
         return self._connection.execute(statement, parameters).rowcount
 
     def _rows(self, statement: Executable, parameters: Any = None) -> Sequence[Any]:
@@ -63,3 +64,8 @@ def chunks(values: Collection[str]) -> Iterator[list[str]]:
 def insert_into(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
     """The INSERT that knows ON CONFLICT; both databases say it alike, SQLAlchemy has one for each."""
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+def insert_unless_there(dialect: str, table: Table, told: Column[str]) -> ReturningInsert[tuple[str]]:
+    """INSERT … ON CONFLICT DO NOTHING RETURNING ``told``: no row means that a unique value was taken."""
+    return insert_into(dialect, table).on_conflict_do_nothing().returning(told)

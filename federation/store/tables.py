@@ -177,7 +177,7 @@ OUTBOX = Table(
     Column("key", _NAME, nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("round", Integer, nullable=False),
-    Index("ix_outbox_shard_key_sequence", "shard", "key", "sequence"),
+    Index("ix_outbox_key_sequence_shard", "key", "sequence", "shard"),
 )
 
 MANAGERS = Table(

@@ -15,6 +15,9 @@ from federation.store.tables import WORKERS
 
 _WORKER = WORKERS.c
 _ALIVE = _WORKER.state.in_([WorkerState.ADMITTED.value, WorkerState.DRAINING.value])
+_ONE = select(WORKERS).where(_WORKER.id == bindparam("id"))
+_ALL = select(WORKERS).order_by(_WORKER.cluster, _WORKER.id)
+_OF_CLUSTER = _ALL.where(_WORKER.cluster == bindparam("cluster"))
 _HEARD_OF = (
     update(WORKERS)
     .where(_WORKER.id == bindparam("at"), _ALIVE)
@@ -34,15 +37,13 @@ class WorkerRows(Session):
 
     def worker(self, worker: str) -> WorkerRecord | None:
         """One worker."""
-        row = self._row(select(WORKERS).where(_WORKER.id == worker))
+        row = self._row(_ONE, {"id": worker})
         return None if row is None else _worker(row)
 
     def workers(self, cluster: str | None = None) -> list[WorkerRecord]:
         """Workers by cluster and id."""
-        statement = select(WORKERS).order_by(_WORKER.cluster, _WORKER.id)
-        if cluster is not None:
-            statement = statement.where(_WORKER.cluster == cluster)
-        return [_worker(row) for row in self._rows(statement)]
+        rows = self._rows(_ALL) if cluster is None else self._rows(_OF_CLUSTER, {"cluster": cluster})
+        return [_worker(row) for row in rows]
 
     def heard_of(self, worker: str, now: float, load: Mapping[str, float]) -> bool:
         """Note that an admitted or draining worker lives; False when it is not known as one."""

@@ -175,7 +175,7 @@ def _make_keys_and_outbox() -> None:
         sa.Column("round", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("operation", name="pk_outbox"),
     )
-    op.create_index("ix_outbox_shard_key_sequence", "outbox", ["shard", "key", "sequence"])
+    op.create_index("ix_outbox_key_sequence_shard", "outbox", ["key", "sequence", "shard"])
 
 
 def _make_claims() -> None:
