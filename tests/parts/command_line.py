@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     """Run one command; 0 when it was done, 1 with the reason on standard error when it could not be."""
     parser = argparse.ArgumentParser(prog="parts", description=__doc__)
     parser.add_argument("part", choices=[*PARTS, "all"])
-    parser.add_argument("command", choices=["start", "stop", "status", "env", *NODE_COMMANDS])
+    parser.add_argument("command", choices=["install", "start", "stop", "status", "env", *NODE_COMMANDS])
     parser.add_argument("node", type=int, nargs="?", help="a node of rabbitmq3, or a host of libvirt, from 0")
     chosen = parser.parse_args(arguments)
     # Each test session that wants the cluster starts one of its own.

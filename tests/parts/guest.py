@@ -21,6 +21,7 @@ from parts.state import PartMissingError, cache_folder, locked, read_facts, writ
 
 HERE = Path(__file__).resolve().parent
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
+PACKAGES = ("busybox-static", "syslinux", "mtools", "kmod", "qemu-utils")
 MODULES = (
     "virtio_pci",
     "virtio_blk",
@@ -49,11 +50,15 @@ class Guest:
         """Take the guest of the cache, made or not."""
         self.folder = cache_folder() / f"guest-{_digest_of_sources()}"
 
+    def install(self) -> None:
+        """Install the programs that make the guest."""
+        install(*PACKAGES)
+
     def start(self) -> None:
         """Make the files if they are not there."""
         with locked(cache_folder() / "guest.lock"):
             if not read_facts(self.folder):
-                install("busybox-static", "syslinux", "mtools", "kmod", "qemu-utils", "dpkg")
+                self.install()
                 self.folder.mkdir(exist_ok=True)
                 with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="guest.") as scratch:
                     facts = self._make(Path(scratch))

@@ -20,7 +20,9 @@ from parts.processes import end, identify, is_alive, kill, launch, run, send
 from parts.state import PartMissingError, instance_folder, locked, read_facts, remove_folder, wait_until, write_facts
 
 HOSTS = 2
-PACKAGES = ("libvirt-daemon-system", "libvirt-clients", "libvirt-dev", "pkg-config", "qemu-system-x86", "qemu-utils")
+PACKAGES = ("libvirt-daemon-system", "libvirt-clients", "qemu-system-x86", "qemu-utils")
+# What pip needs to compile libvirt's Python binding.
+BUILD_PACKAGES = ("libvirt-dev", "pkg-config", "gcc", "libc6-dev")
 # libvirt's compiled-in folders, and what the host's own folder calls them.
 FIXED = {
     "/run/libvirt": "run",
@@ -92,6 +94,10 @@ class LibvirtHosts:
         """Shell variables that name the hosts."""
         return {"FEDERATION_TEST_LIBVIRT": " ".join(self.uris.values())}
 
+    def install(self) -> None:
+        """Install what the hosts and libvirt's Python binding need."""
+        install(*PACKAGES, *BUILD_PACKAGES)
+
     def start(self) -> None:
         """Start what does not run yet and wait until every host answers."""
         with locked(self.folder / "lock"):
@@ -147,7 +153,7 @@ class LibvirtHosts:
         if self.facts:
             return
         require_root("running libvirtd with namespaces of its own")
-        install(*PACKAGES)
+        self.install()
         write_facts(self.folder, {"hosts": [self._make_host(number) for number in range(HOSTS)]})
 
     def _make_host(self, number: int) -> dict[str, Any]:

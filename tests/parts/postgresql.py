@@ -61,6 +61,11 @@ class PostgreSQL:
         """Shell variables that name the database."""
         return {"FEDERATION_TEST_POSTGRESQL": self.url}
 
+    def install(self) -> None:
+        """Install PostgreSQL's server unless one is there."""
+        if not BINARIES.exists():
+            install("postgresql")
+
     def start(self) -> None:
         """Make the cluster if need be, start it, wait until it answers, and make the tests' database."""
         with locked(self.folder / "lock"):
@@ -100,8 +105,7 @@ class PostgreSQL:
         return run([self._program("psql"), *options], env={**os.environ, "PGPASSWORD": facts["password"]}, seconds=30)
 
     def _make(self) -> None:
-        if not BINARIES.exists():
-            install("postgresql")
+        self.install()
         password = secrets.token_hex(8)
         shutil.rmtree(self.data, ignore_errors=True)
         self.data.mkdir()

@@ -118,6 +118,11 @@ class RabbitMQ:
 
     # Commands
 
+    def install(self) -> None:
+        """Find RabbitMQ's programs, or make the private root that holds them."""
+        if not self.external_url:
+            self._program = find_broker_program()
+
     def start(self) -> None:
         """Start what does not run yet and wait until every node takes connections."""
         if self.external_url:
