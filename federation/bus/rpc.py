@@ -27,9 +27,9 @@ class _Endpoint:
     def __init__(self, door: Door) -> None:
         self._door = door
 
-    def invoke(self, _context: Mapping[str, Any], method: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def invoke(self, _context: Mapping[str, Any], use_case: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Called by oslo.messaging in a thread of its executor."""
-        return self._door(method, arguments)
+        return self._door(use_case, arguments)
 
 
 class Rpc:
@@ -61,7 +61,7 @@ class Rpc:
             client = oslo_messaging.get_rpc_client(self._transport, target)
             self._clients[topic] = client
         try:
-            reply = client.prepare(timeout=timeout).call({}, "invoke", method=method, arguments=dict(arguments))
+            reply = client.prepare(timeout=timeout).call({}, "invoke", use_case=method, arguments=dict(arguments))
         except oslo_messaging.MessagingTimeout as error:
             message = f"nobody answered {method} on {topic} within {timeout:g} s"
             raise Unavailable(message, topic=topic, method=method) from error

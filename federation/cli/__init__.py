@@ -1,1 +1,5 @@
-"""The manager's use cases in words."""
+"""The command line: the manager's use cases in words."""
+
+from federation.cli.main import main
+
+__all__ = ["main"]

@@ -1,4 +1,4 @@
-"""The one place where concrete classes meet: bus, store, manager and worker become processes here."""
+"""A manager process: store, bus and use cases put together."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from federation.bootstrap.topics import ADMISSION_TOPIC, MANAGER_TOPIC, START_TIMEOUT, query_topic
 from federation.bus import topology
 from federation.bus.connect import open_link
 from federation.bus.errors import BusError
@@ -25,15 +26,6 @@ from federation.protocol.queries import QueryReply, error_from_wire
 from federation.store import open_store
 
 log = logging.getLogger(__name__)
-
-MANAGER_TOPIC = "federation.manager"
-ADMISSION_TOPIC = "federation.admission"
-START_TIMEOUT = 30.0
-
-
-def query_topic(cluster: str) -> str:
-    """Where the workers of a cluster answer queries."""
-    return f"federation.{cluster}.query"
 
 
 class _Commands:

@@ -1,0 +1,81 @@
+"""Looking at an installation: what ``doctor`` reports, and what every start refuses."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+
+from federation.bootstrap.topics import START_TIMEOUT
+from federation.bus import topology
+from federation.bus.broker_versions import known_defects
+from federation.bus.connect import open_link
+from federation.protocol.partition_map import SHARDS
+from federation.store import open_store
+
+_OURS = "driver-federation"
+_PACKAGE = "federation"
+_DRIVERS = "federation.drivers"
+
+
+class ForeignDistribution(Exception):  # noqa: N818 (named for what it says)
+    """Two installed distributions provide the package ``federation``: which one is imported is left to chance."""
+
+
+def check_distribution() -> str:
+    """Name the distribution that provides us and its version, or raise ForeignDistribution.
+
+    A foreign package on the public index also installs a package ``federation`` (DESIGN §4).
+    """
+    providers = sorted(set(importlib.metadata.packages_distributions().get(_PACKAGE, [])))
+    foreign = [name for name in providers if name.lower().replace("_", "-") != _OURS]
+    if foreign:
+        message = (
+            f"the package {_PACKAGE!r} is provided by {', '.join(providers)}; only {_OURS} may: "
+            f"pip uninstall {' '.join(foreign)}, then pip install --force-reinstall {_OURS}"
+        )
+        raise ForeignDistribution(message)
+    return f"{_OURS} {importlib.metadata.version(_OURS)}"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerFacts:
+    """What a broker says of itself and of our shared queues."""
+
+    version: str
+    known_defects: list[str]
+    shared_queues: int
+    waiting_results: int
+    dead_letters: int
+
+
+def examine_broker(url: str) -> BrokerFacts:
+    """Connect and look; raises BusUnavailable, AddressError."""
+    link = open_link(url, "federation doctor")
+    try:
+        link.start(START_TIMEOUT)
+        version = link.broker_version or "unknown broker"
+        depths = [link.queue_depth(topology.results_queue(shard)) for shard in range(SHARDS)]
+        dead = link.queue_depth(topology.DEAD_QUEUE)
+        there = [depth[0] for depth in depths if depth is not None]
+        return BrokerFacts(version, list(known_defects(version)), len(there), sum(there), dead[0] if dead else 0)
+    finally:
+        link.close(5.0)
+
+
+def examine_store(url: str) -> str:
+    """Open the store and read from it; raises StoreUnavailable and the store's own errors."""
+    store = open_store(url)
+    try:
+        with store.reading() as transaction:
+            return f"answers; {len(transaction.clusters())} clusters"
+    finally:
+        store.close()
+
+
+def installed_drivers() -> dict[str, str]:
+    """By driver name: the distribution and version that provides it."""
+    found: dict[str, str] = {}
+    for entry_point in importlib.metadata.entry_points(group=_DRIVERS):
+        distribution = entry_point.dist
+        found[entry_point.name] = f"{distribution.name} {distribution.version}" if distribution else entry_point.value
+    return found
