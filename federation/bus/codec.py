@@ -72,10 +72,7 @@ def _all_keys_are_strings(value: object) -> bool:
         children = value
     else:
         return True
-    for child in children:
-        if type(child) not in _SCALARS and not _all_keys_are_strings(child):
-            return False
-    return True
+    return all(type(child) in _SCALARS or _all_keys_are_strings(child) for child in children)
 
 
 def _first_odd_key(value: object, path: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from federation.bus.address import MEMORY_SCHEME, Address, parse_address
 from federation.bus.amqp.link import AmqpLink
 from federation.bus.link import Link
+from federation.bus.memory.link import MemoryLink
 
 
 def open_link(url: str | Address, name: str) -> Link:
@@ -14,7 +15,5 @@ def open_link(url: str | Address, name: str) -> Link:
     """
     address = parse_address(url)
     if address.scheme == MEMORY_SCHEME:
-        from federation.bus.memory.link import MemoryLink
-
         return MemoryLink(address, name)
     return AmqpLink(address, name)

@@ -59,7 +59,9 @@ def encode_command(command: Command, limit_bytes: int = codec.DEFAULT_LIMIT_BYTE
     )
 
 
-def decode_command(delivery: Delivery, limit_bytes: int = codec.DEFAULT_LIMIT_BYTES) -> tuple[Command | None, str | None]:
+def decode_command(
+    delivery: Delivery, limit_bytes: int = codec.DEFAULT_LIMIT_BYTES
+) -> tuple[Command | None, str | None]:
     """The command of a delivery, and what is wrong with it, if anything.
 
     A body that cannot be used gives the command with empty arguments and the error; headers that cannot be used give no
@@ -71,10 +73,10 @@ def decode_command(delivery: Delivery, limit_bytes: int = codec.DEFAULT_LIMIT_BY
         return None, str(error)
     try:
         method, arguments = _read_body(delivery.body, COMMAND_TARGET, limit_bytes, version=command.release)
-        if method != command.name:
-            raise BadMessage(f"the body calls {method!r} and the headers {command.name!r}")
     except (BadMessage, BodyTooLarge) as error:
         return command, str(error)
+    if method != command.name:
+        return command, f"the body calls {method!r} and the headers {command.name!r}"
     return msgspec.structs.replace(command, arguments=arguments), None
 
 
@@ -137,7 +139,8 @@ def decode_answer(delivery: Delivery, limit_bytes: int = codec.DEFAULT_LIMIT_BYT
     method, arguments = _read_body(delivery.body, ANSWER_TARGET, limit_bytes)
     if method != "answer":
         raise BadMessage(f"there is no answer called {method!r}")
-    return _convert(arguments, Answer)
+    answer: Answer = _convert(arguments, Answer)
+    return answer
 
 
 def _encode_struct(value: Result | Answer, target: Target, limit_bytes: int) -> bytes:
@@ -159,9 +162,7 @@ def _convert(arguments: dict[str, Any], kind: type[Any]) -> Any:
         raise BadMessage(f"the body is no {_METHODS[kind]}: {error}") from error
 
 
-def _read_body(
-    body: bytes, target: Target, limit_bytes: int, version: str | None = None
-) -> tuple[str, dict[str, Any]]:
+def _read_body(body: bytes, target: Target, limit_bytes: int, version: str | None = None) -> tuple[str, dict[str, Any]]:
     """(method, arguments) of a body in RPC form for ``target``; ``version`` is what the headers say, if they do."""
     message = codec.decode(body, limit_bytes)
     if not isinstance(message, dict):

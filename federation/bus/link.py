@@ -151,9 +151,7 @@ class Link(Protocol):
     def queue_depth(self, name: str, timeout: float = 10.0) -> tuple[int, int] | None:
         """(ready messages, consumers) by a passive declare, or None when there is no such queue."""
 
-    def publish(
-        self, publication: Publication, on_settled: Callable[[PublishResult], None] | None = None
-    ) -> None:
+    def publish(self, publication: Publication, on_settled: Callable[[PublishResult], None] | None = None) -> None:
         """Send, pipelined.
 
         With ``on_settled`` the publication is confirmed and the callback is called exactly once; without, nothing is

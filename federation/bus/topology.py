@@ -28,6 +28,7 @@ DEAD = Exchange("federation.dead", "fanout")
 DEAD_QUEUE = "federation.dead"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_DECLARE_SECONDS = 60.0
 _QUORUM: Mapping[str, object] = {"x-queue-type": "quorum", "x-queue-leader-locator": "balanced"}
 
 
@@ -140,20 +141,18 @@ def answers_items(cluster: str, worker: str, limits: Limits = DEFAULT_LIMITS) ->
     return [queue, Binding(ANSWERS.name, name, worker)]
 
 
-def declare_shared(link: Link, limits: Limits = DEFAULT_LIMITS, timeout: float = 60.0) -> None:
+def declare_shared(link: Link, limits: Limits = DEFAULT_LIMITS) -> None:
     """Declare what every installation has once; raises TopologyMismatch when it exists with other properties."""
-    link.declare(shared_items(limits), timeout)
+    link.declare(shared_items(limits), _DECLARE_SECONDS)
 
 
-def declare_cluster(
-    link: Link, cluster: str, epoch: int, partitions: int, limits: Limits = DEFAULT_LIMITS, timeout: float = 60.0
-) -> None:
+def declare_cluster(link: Link, cluster: str, epoch: int, partitions: int, limits: Limits = DEFAULT_LIMITS) -> None:
     """Declare the queues of one epoch of a cluster; raises TopologyMismatch when one exists with other properties."""
-    link.declare(cluster_items(cluster, epoch, partitions, limits), timeout)
+    link.declare(cluster_items(cluster, epoch, partitions, limits), _DECLARE_SECONDS)
 
 
-def retire_cluster(link: Link, cluster: str, epoch: int, partitions: int, timeout: float = 60.0) -> None:
+def retire_cluster(link: Link, cluster: str, epoch: int, partitions: int) -> None:
     """Delete the command queues of one epoch of a cluster, with whatever is left in them."""
     link.forget(cluster_items(cluster, epoch, partitions))
     for partition in range(partitions):
-        link.delete_queue(command_queue(cluster, epoch, partition), timeout)
+        link.delete_queue(command_queue(cluster, epoch, partition))

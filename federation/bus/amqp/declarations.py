@@ -9,8 +9,8 @@ import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from federation.bus.amqp.wire import Wire, WireChannel, on_fresh_channel
-from federation.bus.errors import BrokerRefused
+from federation.bus.amqp.wire import Limited, Wire, WireChannel, on_fresh_channel
+from federation.bus.errors import BrokerRefused, BusTimeout
 from federation.bus.link import Binding, Exchange, Queue
 
 LOG = logging.getLogger(__name__)
@@ -18,6 +18,8 @@ Item = Exchange | Queue | Binding
 NOT_FOUND = 404
 RESOURCE_LOCKED = 405
 """An exclusive queue of our own last connection, which the broker has not yet buried; or another's."""
+_SILENCE_SECONDS = 10.0
+"""How long the broker may think about one batch (a queue without a leader never answers)."""
 
 
 class Declarations:
@@ -43,31 +45,31 @@ class Declarations:
         """Declare a queue and its bindings no more."""
         self.forget([item for item in self._items.values() if _names_queue(item, name)])
 
-    def restore(self, wire: Wire) -> None:
+    def restore(self, wire: Wire, limited: Limited) -> None:
         """Declare everything again; what fails is reported, and kept in ``to_repair`` when another attempt may help."""
         self.to_repair = []
-        remaining = list(self._items.values())
-        try:
-            on_fresh_channel(wire, partial(_declare_all, items=remaining))
-        except BrokerRefused:
-            for item in remaining:
-                self._restore_one(wire, item)
+        self._declare_what_can_be(wire, limited, list(self._items.values()))
 
-    def repair(self, wire: Wire) -> None:
+    def repair(self, wire: Wire, limited: Limited) -> None:
         """Try again what could not be restored."""
         failed, self.to_repair = self.to_repair, []
-        for item in failed:
-            self._restore_one(wire, item)
+        self._declare_what_can_be(wire, limited, failed)
 
-    def _restore_one(self, wire: Wire, item: Item) -> None:
+    def _declare_what_can_be(self, wire: Wire, limited: Limited, items: Sequence[Item]) -> None:
+        """All at once; on a refusal or silence, halves, down to the item at fault."""
         try:
-            on_fresh_channel(wire, partial(_declare_all, items=[item]))
-        except BrokerRefused as error:
-            if error.code in {RESOURCE_LOCKED, NOT_FOUND}:
-                LOG.warning("%s cannot be declared yet: %s", item, error)
-                self.to_repair.append(item)
+            with limited(_SILENCE_SECONDS):
+                on_fresh_channel(wire, partial(_declare_all, items=items))
+        except (BrokerRefused, BusTimeout) as error:
+            if len(items) > 1:
+                middle = len(items) // 2
+                self._declare_what_can_be(wire, limited, items[:middle])
+                self._declare_what_can_be(wire, limited, items[middle:])
+            elif isinstance(error, BusTimeout) or error.code in {RESOURCE_LOCKED, NOT_FOUND}:
+                LOG.warning("%s cannot be declared yet: %s", items[0], error)
+                self.to_repair.append(items[0])
             else:
-                LOG.error("%s cannot be declared again after the reconnect: %s", item, error)  # noqa: TRY400  # expected kind
+                LOG.error("%s cannot be declared again after the reconnect: %s", items[0], error)  # noqa: TRY400  # expected
 
     def stand_up_queue(self, wire: Wire, name: str) -> None:
         """Make sure that a queue exists: declared by us, declare it again with its bindings; otherwise look.

@@ -7,16 +7,19 @@ specification, 2.3.5 (frames), 4.2.6 (content header) and class 60 (basic).
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from struct import Struct
+from struct import error as struct_error
 from typing import Any
 
-from amqp.exceptions import UnexpectedFrame
+from amqp.exceptions import AMQPError, UnexpectedFrame
 
-from federation.bus.field_table import decode_table, encode_table
 from federation.bus.errors import CannotEncode
+from federation.bus.field_table import decode_table, encode_table
 from federation.bus.link import Publication
 
+LOG = logging.getLogger(__name__)
 METHOD, HEADER, BODY = 1, 2, 3
 FRAME_END = 0xCE
 FRAME_OVERHEAD = 8
@@ -146,7 +149,11 @@ class Content:
     def add_header(self, payload: bytes) -> bool:
         """Take the content header; True when no body follows."""
         (self.size,) = _BODY_SIZE.unpack_from(payload, 4)
-        self.properties = decode_properties(payload, 12)
+        try:
+            self.properties = decode_properties(payload, 12)
+        except (ValueError, OverflowError, IndexError, struct_error, AMQPError) as error:
+            # A forged header (a date beyond the calendar, say) must not take the connection down on every delivery.
+            LOG.warning("properties of a message cannot be read and count as absent: %s", error)
         return self.size == 0
 
     def add_body(self, payload: bytes) -> bool:
@@ -190,7 +197,9 @@ _LATE_PROPERTIES = (
 )
 
 
-def decode_properties(payload: bytes, offset: int) -> dict[str, Any]:
+def decode_properties(  # noqa: C901  # one branch per optional property, in AMQP's order
+    payload: bytes, offset: int
+) -> dict[str, Any]:
     """The basic properties that begin (flags first) at ``offset``; the headers under ``headers``."""
     (flags,) = _FLAGS.unpack_from(payload, offset)
     offset += 2

@@ -29,6 +29,7 @@ class AmqpLink:
         self._engine = Engine(address, name)
 
     def __repr__(self) -> str:
+        """Where it leads, without the password."""
         return f"<AmqpLink to {self._engine.address}>"
 
     @property
@@ -63,9 +64,7 @@ class AmqpLink:
         depth: tuple[int, int] | None = self._engine.request(partial(declarations.queue_depth, name=name), timeout)
         return depth
 
-    def publish(
-        self, publication: Publication, on_settled: Callable[[PublishResult], None] | None = None
-    ) -> None:
+    def publish(self, publication: Publication, on_settled: Callable[[PublishResult], None] | None = None) -> None:
         """See the port."""
         engine = self._engine
         if engine.closing:

@@ -44,6 +44,7 @@ class Outbox:
         self._lowest_tag = 1
 
     def __len__(self) -> int:
+        """How many wait to be sent or answered."""
         return len(self._waiting) + len(self._unconfirmed)
 
     @property

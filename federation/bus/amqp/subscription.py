@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from amqp.exceptions import RecoverableConnectionError
@@ -20,7 +21,7 @@ from federation.bus.amqp.frames import Content, decode_deliver, encode_ack, enco
 from federation.bus.amqp.wire import Wire, WireChannel
 from federation.bus.backoff import Backoff
 from federation.bus.callbacks import call_back
-from federation.bus.errors import BrokerRefused, BusError
+from federation.bus.errors import BrokerRefused, BusError, BusTimeout
 from federation.bus.link import Consumption, Delivery
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 _ADD_SECONDS = 30.0
+_SILENCE_SECONDS = 10.0
+"""How long the broker may think about consuming (a queue without a leader never answers)."""
+_HOLD_OFF_SECONDS = 30.0
 _stamps = count(1)
 
 
@@ -57,6 +61,7 @@ class AmqpSubscription:
         self._live = False
         self._closed = False
         self._repairing = False
+        self._held_off: dict[str, float] = {}
 
     def ack(self, delivery: Delivery) -> None:
         """See the port."""
@@ -86,17 +91,21 @@ class AmqpSubscription:
     def open(self, wire: Wire) -> None:
         """Open the channel and consume all; what the broker refuses is tried again later.
 
-        Before the subscription is live (its first opening) a refusal is raised instead, as BrokerRefused.
+        Before the subscription is live (its first opening) a refusal is raised instead, as BrokerRefused or BusTimeout.
         """
+        queue = ""
         try:
-            self._open_channel(wire)
-            for consumption in self._wanted.values():
-                self._consume(consumption)
-        except BrokerRefused as error:
+            with self._engine.limited(_SILENCE_SECONDS):
+                self._open_channel(wire)
+                for queue, consumption in self._wanted.items():
+                    if self._held_off.get(queue, 0.0) <= monotonic():
+                        self._consume(consumption)
+        except (BrokerRefused, BusTimeout) as error:
             if not self._live:
                 self._closed = True
+                self._abandon_channel(str(error))
                 raise
-            self._repair_later(str(error))
+            self._trouble(queue, error)
         else:
             self._live = True
             self._settle_down()
@@ -107,14 +116,13 @@ class AmqpSubscription:
         channel.on_cancelled = self._consumer_cancelled
         self._channel = channel
         self._channel_id = channel.channel_id
-        self._engine.route(self._channel_id, self)
+        self._engine.inbound.route(self._channel_id, self.deliver)
         channel.basic_qos(0, self._prefetch, False)  # noqa: FBT003  # AMQP's global bit: per consumer
 
     def _consume(self, consumption: Consumption) -> None:
         channel = self._channel
         if channel is None:
-            msg = "the subscription has no channel"
-            raise BusError(msg)
+            raise BusError("the subscription has no channel")
         # The stamp comes first: a delivery may follow the broker's answer in the same read.
         self._stamps[consumption.queue] = next(_stamps)
         try:
@@ -165,8 +173,8 @@ class AmqpSubscription:
     def write_settling(self, key: object, encode: Callable[[int, int], bytes], out: bytearray) -> None:
         """Send one settling, unless the broker has taken the delivery back."""
         if key in self._unacked:
-            self._unacked.discard(key)  # type: ignore[arg-type]  # it is in the set, so it has the set's type
-            out += encode(self._channel_id, key[1])  # type: ignore[index]
+            self._unacked.discard(key)
+            out += encode(self._channel_id, key[1])
 
     def lost(self, reason: str) -> None:
         """The channel or connection went away."""
@@ -174,11 +182,12 @@ class AmqpSubscription:
         self._channel = None
         self._stamps.clear()
         self._unacked.clear()
+        self._repairing = False
         if had_channel and self._live and not self._closed and self._callbacks.on_lost is not None:
             call_back(self._callbacks.on_lost, reason, None)
 
     def _channel_lost(self, error: BrokerRefused) -> None:
-        self._engine.route(self._channel_id, None)
+        self._engine.inbound.route(self._channel_id, None)
         self.lost(str(error))
         if self._live and not self._closed:
             self._repair_later(str(error))
@@ -203,20 +212,41 @@ class AmqpSubscription:
         wire = self._engine.wire
         if wire is None or self._closed:
             return
-        for consumption in [each for queue, each in self._wanted.items() if queue not in self._stamps]:
+        for queue, consumption in list(self._wanted.items()):
+            if queue in self._stamps or self._held_off.get(queue, 0.0) > monotonic():
+                continue
             try:
-                self._engine.declarations.stand_up_queue(wire, consumption.queue)
-                if self._channel is None:
-                    self._open_channel(wire)
-                self._consume(consumption)
-            except BrokerRefused as error:
-                self._repair_later(f"{consumption.queue}: {error}")
+                with self._engine.limited(_SILENCE_SECONDS):
+                    self._engine.declarations.stand_up_queue(wire, queue)
+                    if self._channel is None:
+                        self._open_channel(wire)
+                    self._consume(consumption)
+            except (BrokerRefused, BusTimeout) as error:
+                self._trouble(queue, error)
         self._settle_down()
+
+    def _trouble(self, queue: str, error: BrokerRefused | BusTimeout) -> None:
+        """One queue cannot be consumed for now; a silent one has blocked the channel, and must not do so every time."""
+        if isinstance(error, BusTimeout):
+            self._held_off[queue] = monotonic() + _HOLD_OFF_SECONDS
+            self._abandon_channel(f"{queue}: {error}")
+        self._repair_later(f"{queue}: {error}")
+
+    def _abandon_channel(self, reason: str) -> None:
+        channel = self._channel
+        if channel is not None:
+            self._engine.inbound.route(self._channel_id, None)
+            self.lost(reason)
+            channel.on_lost = None
+            channel.abandon()
 
     def _settle_down(self) -> None:
         if self.stands:
             self._backoff.reset()
+            self._held_off.clear()
             self._engine.announce_if_standing()
+        elif not self._repairing:
+            self._repair_later("some queues are held off")
 
     def _add_now(self, consumption: Consumption, wire: Wire) -> None:
         self._engine.declarations.stand_up_queue(wire, consumption.queue)
@@ -236,17 +266,15 @@ class AmqpSubscription:
             self._channel.basic_cancel(queue)
         self._stamps.pop(queue, None)
 
-    def close_now(self, wire: Wire) -> None:
+    def close_now(self) -> None:
         """Close the channel; the broker takes back what is unsettled."""
-        del wire
-        self._closed = True
         channel, self._channel = self._channel, None
-        self._engine.route(self._channel_id, None)
+        self._engine.inbound.route(self._channel_id, None)
         self._stamps.clear()
         self._unacked.clear()
         if channel is not None:
             channel.close()
 
     def end(self) -> None:
-        """No connection stands, so there is nothing to close."""
+        """It is about to be closed: nothing is repaired or reported lost any more."""
         self._closed = True

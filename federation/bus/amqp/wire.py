@@ -7,8 +7,11 @@ and heartbeats go on meanwhile.
 
 from __future__ import annotations
 
+import logging
+import socket
 import ssl
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -16,6 +19,8 @@ import amqp
 from amqp import spec
 from amqp.exceptions import (
     ConnectionError as AmqpConnectionError,
+)
+from amqp.exceptions import (
     RecoverableConnectionError,
     ResourceError,
     error_for_code,
@@ -24,6 +29,7 @@ from amqp.exceptions import (
 from federation.bus.amqp.frames import split_frames
 from federation.bus.errors import BrokerRefused, TopologyMismatch
 
+LOG = logging.getLogger(__name__)
 PUBLISH_CHANNEL = 1
 _RECEIVE_BYTES = 256 * 1024
 _SEND_BYTES = 256 * 1024
@@ -31,6 +37,8 @@ _TRY_LATER = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWa
 _PRECONDITION_FAILED = 406
 
 T = TypeVar("T")
+Limited = Callable[[float], AbstractContextManager[None]]
+"""Within its context, what waits for the broker longer than so many seconds raises BusTimeout."""
 
 
 def refusal(code: int, text: str) -> BrokerRefused:
@@ -74,7 +82,7 @@ class Wire(amqp.Connection):  # type: ignore[misc]  # py-amqp has no types
         "basic.nack": True,
     }
 
-    def __init__(self, pump: Callable[[], None], **options: Any) -> None:  # noqa: ANN401  # py-amqp's own keywords
+    def __init__(self, pump: Callable[[], None], **options: Any) -> None:  # py-amqp's own keywords
         super().__init__(**options)
         self.out = bytearray()
         self.blocked = False
@@ -99,7 +107,7 @@ class Wire(amqp.Connection):  # type: ignore[misc]  # py-amqp has no types
         else:
             self._pump()
 
-    def channel(self, channel_id: int | None = None, callback: Any = None) -> WireChannel:  # noqa: ANN401
+    def channel(self, channel_id: int | None = None, callback: Any = None) -> WireChannel:
         """Open a channel; translated errors when the broker refuses it."""
         channel: WireChannel = super().channel(channel_id, callback)
         return channel
@@ -110,8 +118,7 @@ class Wire(amqp.Connection):  # type: ignore[misc]  # py-amqp has no types
             if channel_id not in used:
                 self._used_channel_ids.append(channel_id)
                 return channel_id
-        msg = f"all {self.channel_max} channels of the connection are in use"
-        raise ResourceError(msg, spec.Channel.Open)
+        raise ResourceError(f"all {self.channel_max} channels of the connection are in use", spec.Channel.Open)
 
     def _on_close(self, reply_code: int, reply_text: str, class_id: int, method_id: int) -> None:
         self.send_method(spec.Connection.CloseOk)
@@ -130,7 +137,7 @@ class Wire(amqp.Connection):  # type: ignore[misc]  # py-amqp has no types
         out = self.out
         if not out:
             return True
-        send = self.transport.sock.send
+        send = self.sock.send
         while out:
             try:
                 with memoryview(out) as view, view[:_SEND_BYTES] as piece:
@@ -151,14 +158,13 @@ class Wire(amqp.Connection):  # type: ignore[misc]  # py-amqp has no types
 
     def receive(self) -> list[tuple[int, int, bytes]]:
         """Read what has arrived, without waiting, as whole frames."""
-        sock = self.transport.sock
+        sock = self.sock
         try:
             data = sock.recv(_RECEIVE_BYTES)
         except _TRY_LATER:
             return []
         if not data:
-            msg = "the broker closed the connection"
-            raise ConnectionResetError(msg)
+            raise ConnectionResetError("the broker closed the connection")
         frames, self._rest = split_frames(self._rest + data if self._rest else data)
         self.bytes_recv += len(frames) or 1
         return frames
@@ -171,8 +177,24 @@ class Wire(amqp.Connection):  # type: ignore[misc]  # py-amqp has no types
     @property
     def has_unread_input(self) -> bool:
         """Whether TLS holds decrypted bytes that select() cannot see."""
-        sock = self.transport.sock
+        sock = self.sock
         return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+
+    @property
+    def sock(self) -> socket.socket:
+        """The socket; raises ConnectionResetError when there is none any more (py-amqp would connect again)."""
+        transport = self._transport
+        if transport is None or transport.sock is None:
+            raise ConnectionResetError("the connection was closed")
+        sock: socket.socket = transport.sock
+        return sock
+
+    def cut(self) -> None:
+        """End the connection as a failing network would; from any thread."""
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError as error:
+            LOG.info("the connection was gone already: %s", error)
 
     def drop(self) -> None:
         """Close the socket at once, without a word to the broker."""

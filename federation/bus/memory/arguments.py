@@ -111,7 +111,9 @@ def first_difference(current: Queue, wanted: Queue) -> str | None:
     """In words, what a new declaration of an existing queue asks differently."""
     for name in ("durable", "exclusive", "auto_delete"):
         if getattr(current, name) != getattr(wanted, name):
-            return f"inequivalent arg '{name}': received {getattr(wanted, name)} but current is {getattr(current, name)}"
+            return (
+                f"inequivalent arg '{name}': received {getattr(wanted, name)} but current is {getattr(current, name)}"
+            )
     return _different_argument(current.arguments, wanted.arguments)
 
 

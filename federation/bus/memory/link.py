@@ -77,6 +77,7 @@ class MemoryLink:
         self._thread = threading.Thread(target=self._run, name=f"bus {name}", daemon=True)
 
     def __repr__(self) -> str:
+        """Where it leads, without the password."""
         return f"<MemoryLink to {self._address}>"
 
     @property
