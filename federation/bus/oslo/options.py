@@ -5,6 +5,7 @@ The URL wins over the configuration, which wins over the defaults here.  Duratio
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -172,6 +173,21 @@ OPTIONS = [*_DRIVER_OPTIONS, *(_link_option(name) for name in _LINK_NAMES)]
 """For ``oslo-config-generator`` and for registering on a ConfigOpts."""
 
 
+_ON_THE_GLOBAL_CONF_ONLY = {
+    "oslo_messaging_metrics": "oslo_messaging._metrics.client",
+    "oslo_messaging_tracing": "oslo_messaging._tracing.client",
+}
+"""Groups that oslo.messaging (18.3.1) reads from a transport's conf at every call, but registers on ``cfg.CONF`` alone."""
+
+
+def adopt_global_groups(conf: cfg.ConfigOpts) -> None:
+    """Register on ``conf`` what oslo.messaging forgets, so that a program may have a ConfigOpts of its own."""
+    for group, module in _ON_THE_GLOBAL_CONF_ONLY.items():
+        options = getattr(sys.modules.get(module), group, None)
+        if options is not None:
+            conf.register_opts(options, group=group)
+
+
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """What the entry point ``oslo.config.opts`` asks for."""
     return [(GROUP, OPTIONS)]
@@ -184,6 +200,7 @@ def read_options(conf: cfg.ConfigOpts, url: Any) -> tuple[Address, DriverOptions
     password, for an unknown option or a value out of range.
     """
     conf.register_opts(OPTIONS, group=GROUP)
+    adopt_global_groups(conf)
     section = conf[GROUP]
     try:
         address = parse_address(str(url), extra=_DRIVER_NAMES)
