@@ -1,4 +1,4 @@
-"""Looking at an installation: what ``doctor`` reports, and what every start refuses."""
+"""Looking at broker, store and drivers: what ``doctor`` reports."""
 
 from __future__ import annotations
 
@@ -12,29 +12,7 @@ from federation.bus.connect import open_link
 from federation.protocol.partition_map import SHARDS
 from federation.store import open_store
 
-_OURS = "driver-federation"
-_PACKAGE = "federation"
 _DRIVERS = "federation.drivers"
-
-
-class ForeignDistribution(Exception):  # noqa: N818 (named for what it says)
-    """Two installed distributions provide the package ``federation``: which one is imported is left to chance."""
-
-
-def check_distribution() -> str:
-    """Name the distribution that provides us and its version, or raise ForeignDistribution.
-
-    A foreign package on the public index also installs a package ``federation`` (DESIGN §4).
-    """
-    providers = sorted(set(importlib.metadata.packages_distributions().get(_PACKAGE, [])))
-    foreign = [name for name in providers if name.lower().replace("_", "-") != _OURS]
-    if foreign:
-        message = (
-            f"the package {_PACKAGE!r} is provided by {', '.join(providers)}; only {_OURS} may: "
-            f"pip uninstall {' '.join(foreign)}, then pip install --force-reinstall {_OURS}"
-        )
-        raise ForeignDistribution(message)
-    return f"{_OURS} {importlib.metadata.version(_OURS)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import msgspec
 
 from federation.bootstrap.topics import ADMISSION_TOPIC, MANAGER_TOPIC, START_TIMEOUT, query_topic
 from federation.bus import topology
@@ -22,7 +19,6 @@ from federation.manager.manager import Manager, ManagerBus
 from federation.manager.settings import ManagerSettings
 from federation.protocol.envelope import Answer, Command
 from federation.protocol.errors import StoreUnavailable
-from federation.protocol.queries import QueryReply, error_from_wire
 from federation.store import open_store
 
 log = logging.getLogger(__name__)
@@ -165,27 +161,3 @@ class _DeadLetters:
             log.warning("store unavailable, dead letter of operation=%s waits: %s", command.operation, error)
             return
         letter.ack()
-
-
-class ManagerClient:
-    """Calls a manager's door over the bus: for the command line."""
-
-    def __init__(self, broker_url: str, timeout: float = 15.0) -> None:
-        self._rpc = Rpc(broker_url)
-        self._timeout = timeout
-
-    def call(self, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Call one method; the reply is a QueryReply in builtin types.  Raises Unavailable."""
-        return self._rpc.call(MANAGER_TOPIC, method, arguments, self._timeout)
-
-    def close(self) -> None:
-        """Disconnect."""
-        self._rpc.close()
-
-
-def value_of(reply: Mapping[str, Any]) -> Any:
-    """The value in a door's reply; raises the error of the catalogue that it carries."""
-    parsed = msgspec.convert(reply, QueryReply)
-    if parsed.error is not None:
-        raise error_from_wire(parsed.error)
-    return (parsed.result or {}).get("value")

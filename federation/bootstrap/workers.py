@@ -27,7 +27,7 @@ from federation.protocol.envelope import Answer, Progress, Question, Report
 from federation.protocol.queries import QueryError, QueryReply, error_from_wire
 from federation.worker.drivers import find_driver, open_driver, read_settings
 from federation.worker.errors import ExitCode, Unavailable
-from federation.worker.ports import OnCommand, OnLost, Ports
+from federation.worker.ports import Commands, OnCommand, OnLost, Ports
 from federation.worker.settings import WorkerSettings
 from federation.worker.worker import Worker
 
@@ -167,7 +167,7 @@ def make_worker(broker_url: str, driver_class: Any, driver_settings: Any, settin
         _unless_bus_fails(receiver.start)
         return receiver
 
-    def open_commands(admission: Admission, on_command: OnCommand, on_lost: OnLost) -> _Commands:
+    def open_commands(admission: Admission, on_command: OnCommand, on_lost: OnLost) -> Commands[Any]:
         consumer = CommandConsumer(
             link,
             settings.cluster,

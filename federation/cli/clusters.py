@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from operator import itemgetter
 
 import click
 
@@ -22,17 +23,17 @@ def cluster() -> None:
 @click.option("--driver", required=True, help="The driver that drives it, such as libvirt.")
 @click.option("--partitions", type=click.IntRange(1, 1024), help="Ordered queues; the manager's default if not given.")
 @pass_session
-def create(session: Session, name: str, driver: str, partitions: int | None) -> None:
+def create(session: Session, /, name: str, driver: str, partitions: int | None) -> None:
     """Make a cluster and its queues."""
     record = session.ask("create_cluster", cluster=name, driver=driver, partitions=partitions)
-    show_record(session, record, {key: lambda c, key=key: c[key] for key in ("name", "driver", "partitions", "epoch")})
+    show_record(session, record, {key: itemgetter(key) for key in ("name", "driver", "partitions", "epoch")})
     if session.output != "json":
         session.messages.print(f"next: federation worker --driver {driver} --cluster {name}", markup=False)
 
 
 @cluster.command("list")
 @pass_session
-def list_(session: Session) -> None:
+def list_(session: Session, /) -> None:
     """List clusters with their operations."""
     counts = session.ask("counts")
     workers = session.ask("workers")
@@ -60,7 +61,7 @@ def list_(session: Session) -> None:
 @cluster.command("show")
 @click.argument("name")
 @pass_session
-def show(session: Session, name: str) -> None:
+def show(session: Session, /, name: str) -> None:
     """Show one cluster with its workers and nodes."""
     record = next((c for c in session.ask("clusters") if c["name"] == name), None)
     if record is None:
@@ -90,7 +91,7 @@ def show(session: Session, name: str) -> None:
 @click.argument("name")
 @click.confirmation_option(prompt="Remove the cluster and its queues?")
 @pass_session
-def remove(session: Session, name: str) -> None:
+def remove(session: Session, /, name: str) -> None:
     """Remove an empty cluster and its queues."""
     session.ask("remove_cluster", cluster=name)
     session.messages.print(f"removed cluster {name}", markup=False)
@@ -105,7 +106,7 @@ def node() -> None:
 @click.option("--cluster", help="Only this cluster's.")
 @click.option("--refresh", is_flag=True, help="Ask the workers now; needs --cluster.")
 @pass_session
-def list_nodes(session: Session, cluster: str | None, refresh: bool) -> None:  # noqa: FBT001 (click's flag)
+def list_nodes(session: Session, /, cluster: str | None, refresh: bool) -> None:  # noqa: FBT001 (click's flag)
     """List nodes with what they have and what is in use."""
     if refresh:
         if cluster is None:
@@ -135,7 +136,7 @@ def contract() -> None:
 @contract.command("show")
 @click.option("--json", "as_json", is_flag=True, help="The whole contract as data.")
 @pass_session
-def show_contract(session: Session, as_json: bool) -> None:  # noqa: FBT001 (click's flag)
+def show_contract(session: Session, /, as_json: bool) -> None:  # noqa: FBT001 (click's flag)
     """Show the operations of the contract that this release speaks."""
     data = snapshot()
     if as_json or session.output == "json":

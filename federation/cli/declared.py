@@ -37,7 +37,7 @@ def instance_command(operation: Operation) -> click.Command:
     options, gather = _options(operation.request)
 
     @pass_session
-    def run(session: Session, instance: str, cluster: str | None, **values: Any) -> None:
+    def run(session: Session, /, instance: str, cluster: str | None, **values: Any) -> None:
         submit(
             session,
             values,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import click
 import msgspec
 
-from federation.bootstrap import BrokerFacts, check_distribution, examine_broker, examine_store, installed_drivers
+from federation.bootstrap.examining import BrokerFacts, examine_broker, examine_store, installed_drivers
+from federation.bootstrap.installation import check_distribution
 from federation.cli.session import EXIT_FAILED, Session, pass_session
 from federation.contract.errors import OperationError
 from federation.protocol.partition_map import SHARDS
@@ -29,7 +30,7 @@ class Finding:
 
 @click.command()
 @pass_session
-def doctor(session: Session) -> None:
+def doctor(session: Session, /) -> None:
     """Look at broker, queues, store, drivers, manager, workers and nodes, and say what is wrong.
 
     Ends with status 0 when nothing failed; warnings do not count.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ def instance() -> None:
 
 
 def _create_options(command: Any) -> Any:
-    options = [
+    options: list[Callable[..., Any]] = [
         click.argument("name"),
         click.option("--cluster", required=True, help="Where it shall run."),
         click.option("--node", help="On which node; chosen by free resources if not given."),
@@ -64,7 +66,7 @@ def _create_options(command: Any) -> Any:
 @instance.command("create")
 @_create_options
 @pass_session
-def create(session: Session, name: str, cluster: str, start: bool, **values: Any) -> None:  # noqa: FBT001 (click's flag)
+def create(session: Session, /, name: str, cluster: str, start: bool, **values: Any) -> None:  # noqa: FBT001 (click's flag)
     """Make an instance and start it.
 
     Boot it from one of --image, --template, --volume or --kernel.
@@ -114,7 +116,7 @@ def _need(values: dict[str, Any], source: str, *names: str) -> None:
 @click.option("--limit", type=click.IntRange(1, 1000), default=200, show_default=True)
 @click.option("--after", metavar="ID", help="Continue behind this instance.")
 @pass_session
-def list_(session: Session, cluster: str | None, limit: int, after: str | None) -> None:
+def list_(session: Session, /, cluster: str | None, limit: int, after: str | None) -> None:
     """List instances as the manager knows them."""
     records = session.ask("instances", cluster=cluster, limit=limit, after=after)
     now = time.time()
@@ -138,11 +140,11 @@ def list_(session: Session, cluster: str | None, limit: int, after: str | None) 
 @ON_CLUSTER
 @click.option("--live", is_flag=True, help="Ask the hypervisor, by a worker, instead of the manager's record.")
 @pass_session
-def show(session: Session, instance: str, cluster: str | None, live: bool) -> None:  # noqa: FBT001 (click's flag)
+def show(session: Session, /, instance: str, cluster: str | None, live: bool) -> None:  # noqa: FBT001 (click's flag)
     """Show one instance, by id or name."""
     if live:
         seen = session.ask("read", name="get_instance", instance=instance, cluster=cluster)
-        show_record(session, seen, {name: lambda i, name=name: i.get(name) for name in seen})
+        show_record(session, seen, {name: itemgetter(name) for name in seen})
         return
     record = session.ask("instance", instance=instance, cluster=cluster)
     facts = {
@@ -165,7 +167,7 @@ def show(session: Session, instance: str, cluster: str | None, live: bool) -> No
 @ON_CLUSTER
 @click.option("--max-bytes", type=click.IntRange(1, 1 << 20), default=65536, show_default=True)
 @pass_session
-def console_log(session: Session, instance: str, cluster: str | None, max_bytes: int) -> None:
+def console_log(session: Session, /, instance: str, cluster: str | None, max_bytes: int) -> None:
     """Print what the guest printed last on its serial console."""
     arguments = {"max_bytes": max_bytes}
     output = session.ask("read", name="get_console_output", instance=instance, cluster=cluster, arguments=arguments)
@@ -186,7 +188,7 @@ def console_log(session: Session, instance: str, cluster: str | None, max_bytes:
     "--abandon", "resolution", flag_value=Resolution.ABANDON.value, help="It did not, or does not matter; go on."
 )
 @pass_session
-def resolve(session: Session, instance: str, cluster: str | None, resolution: str | None) -> None:
+def resolve(session: Session, /, instance: str, cluster: str | None, resolution: str | None) -> None:
     """Unpark an instance whose last operation has an unknown outcome.
 
     Look at it on the hypervisor first (instance show --live), then say what is true.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import logging
 import sys
@@ -10,40 +11,50 @@ from pathlib import Path
 import click
 
 from federation import config
-from federation.bootstrap import ForeignDistribution, check_distribution
+from federation.bootstrap.installation import ForeignDistribution, check_distribution
 from federation.bus.errors import BusError
-from federation.cli.clusters import cluster, contract, node
-from federation.cli.doctor import doctor
-from federation.cli.instances import instance
-from federation.cli.operations import operation
-from federation.cli.processes import manager, worker
 from federation.cli.session import BusFailure, Session
 from federation.protocol.errors import StoreUnavailable
 
 _PLUGINS = "federation.commands"
 
 
-class _WithPlugins(click.Group):
-    """A group that also has the commands of the entry point group ``federation.commands``, loaded when they are used."""
+_COMMANDS = {
+    "manager": "federation.cli.processes",
+    "worker": "federation.cli.processes",
+    "cluster": "federation.cli.clusters",
+    "node": "federation.cli.clusters",
+    "instance": "federation.cli.instances",
+    "operation": "federation.cli.operations",
+    "contract": "federation.cli.clusters",
+    "doctor": "federation.cli.doctor",
+}
+_LONG_RUNNING = {"manager", "worker"}
+
+
+class _Lazy(click.Group):
+    """Loads a command when it is used: our own, then those of the entry point group ``federation.commands``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Ours in their order, then the plugins'."""
-        return [*super().list_commands(ctx), *sorted(_plugins())]
+        del ctx
+        return [*_COMMANDS, *sorted(_plugins())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Ours first."""
-        command = super().get_command(ctx, cmd_name)
-        if command is None and cmd_name in _plugins():
-            loaded: click.Command = _plugins()[cmd_name].load()
-            return loaded
-        return command
+        """None when there is no such command."""
+        del ctx
+        if cmd_name in _COMMANDS:
+            found: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+            return found
+        plugin = _plugins().get(cmd_name)
+        return plugin.load() if plugin is not None else None
 
 
 def _plugins() -> dict[str, importlib.metadata.EntryPoint]:
     return {point.name: point for point in importlib.metadata.entry_points(group=_PLUGINS)}
 
 
-@click.group(cls=_WithPlugins, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="driver-federation", prog_name="federation")
 @click.option("--config", "config_file", type=click.Path(dir_okay=False, path_type=Path), help="Configuration file.")
 @click.option(
@@ -80,6 +91,8 @@ def root(
     if verbose < 2:  # noqa: PLR2004 (the second -v)
         for chatty in ("oslo_messaging", "oslo.messaging", "amqp", "kombu", "stevedore", "alembic"):
             logging.getLogger(chatty).setLevel(logging.ERROR)
+    if not verbose and ctx.invoked_subcommand not in _LONG_RUNNING:
+        logging.getLogger("federation").setLevel(logging.ERROR)
     try:
         check_distribution()
         conf = config.load(
@@ -89,10 +102,6 @@ def root(
         raise click.UsageError(str(error)) from error
     ctx.obj = Session(conf, output)
     ctx.call_on_close(ctx.obj.close)
-
-
-for _command in (manager, worker, cluster, node, instance, operation, contract, doctor):
-    root.add_command(_command)
 
 
 def main() -> None:

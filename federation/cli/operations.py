@@ -25,7 +25,7 @@ def operation() -> None:
 @click.option("--before", metavar="ID", help="Continue with what is older than this operation.")
 @pass_session
 def list_(
-    session: Session, cluster: str | None, instance: str | None, state: str | None, limit: int, before: str | None
+    session: Session, /, cluster: str | None, instance: str | None, state: str | None, limit: int, before: str | None
 ) -> None:
     """List operations, newest first."""
     key = session.ask("instance", instance=instance, cluster=cluster)["id"] if instance else None
@@ -50,7 +50,7 @@ def list_(
 @operation.command("show")
 @click.argument("operation_id", metavar="OPERATION")
 @pass_session
-def show(session: Session, operation_id: str) -> None:
+def show(session: Session, /, operation_id: str) -> None:
     """Show one operation and its outcome."""
     show_outcome(session, session.ask("operation", operation=operation_id))
 
@@ -58,7 +58,7 @@ def show(session: Session, operation_id: str) -> None:
 @operation.command("watch")
 @click.argument("operation_id", metavar="OPERATION")
 @pass_session
-def watch(session: Session, operation_id: str) -> None:
+def watch(session: Session, /, operation_id: str) -> None:
     """Follow an operation to its outcome; ends with status 0 only when it succeeded."""
     follow(session, session.ask("operation", operation=operation_id))
 
@@ -67,7 +67,7 @@ def watch(session: Session, operation_id: str) -> None:
 @click.argument("operation_id", metavar="OPERATION")
 @click.option("--wait/--no-wait", default=True, help="Follow it to its outcome (default), or not.")
 @pass_session
-def cancel(session: Session, operation_id: str, wait: bool) -> None:  # noqa: FBT001 (click's flag)
+def cancel(session: Session, /, operation_id: str, wait: bool) -> None:  # noqa: FBT001 (click's flag)
     """Cancel an operation: refused if it has not started, undone by the driver where it runs.
 
     Ends with status 0 when it was cancelled, 1 when it had another outcome.

@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 from oslo_config import cfg
 
-from federation.bootstrap import default_worker_id, prepare_worker, run_manager
+from federation.bootstrap.managers import run_manager
+from federation.bootstrap.workers import default_worker_id, prepare_worker
 from federation.cli.rendering import age, show_list
 from federation.cli.session import Session, pass_session
 from federation.manager.settings import ManagerSettings
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 )
 @click.option("--id", "manager_id", help="Name among the managers of the store.")
 @pass_session
-def manager(session: Session, store: str | None, manager_id: str | None) -> None:
+def manager(session: Session, /, store: str | None, manager_id: str | None) -> None:
     """Run a manager until SIGTERM or Ctrl-C.  Several may run on one PostgreSQL store."""
     conf = session.conf
     stopped = _until_signalled()
@@ -104,7 +105,7 @@ def worker(
 @click.option("--cluster", help="Only this cluster's.")
 @click.option("--all", "everyone", is_flag=True, help="Those that left or were lost, too.")
 @pass_session
-def list_workers(session: Session, cluster: str | None, everyone: bool) -> None:  # noqa: FBT001 (click's flag)
+def list_workers(session: Session, /, cluster: str | None, everyone: bool) -> None:  # noqa: FBT001 (click's flag)
     """List workers."""
     records = session.ask("workers", cluster=cluster)
     if not everyone:
@@ -127,7 +128,7 @@ def list_workers(session: Session, cluster: str | None, everyone: bool) -> None:
 @worker.command("drain")
 @click.argument("worker_id", metavar="WORKER")
 @pass_session
-def drain(session: Session, worker_id: str) -> None:
+def drain(session: Session, /, worker_id: str) -> None:
     """Ask a worker to finish what it runs and leave."""
     record = session.ask("drain_worker", worker=worker_id)
     session.messages.print(

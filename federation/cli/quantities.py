@@ -11,7 +11,7 @@ _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
-class SizeBytes(click.ParamType):
+class SizeBytes(click.ParamType[int]):
     """A size in bytes; units are powers of 1024."""
 
     name = "size"

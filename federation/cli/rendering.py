@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -28,6 +28,7 @@ _STYLES = {
     "parked": "bold red",
 }
 _KIB = 1024
+_UUID_WIDTH = 36
 
 
 def show_list(
@@ -42,7 +43,7 @@ def show_list(
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for title in columns:
-        table.add_column(title, overflow="fold")
+        table.add_column(title, overflow="ellipsis", no_wrap=True, min_width=_UUID_WIDTH if title == "ID" else None)
     for record in records:
         table.add_row(*(cell(column(record)) for column in columns.values()))
     session.console.print(table)
@@ -70,7 +71,7 @@ def moment(seconds: float | None) -> str:
     """An instant in UTC."""
     if seconds is None:
         return ""
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def size(size_bytes: float | None) -> str:

@@ -13,9 +13,10 @@ import click
 from oslo_config import cfg
 from rich.console import Console
 
-from federation.bootstrap import ManagerClient, value_of
+from federation.bootstrap.client import ManagerClient, value_of
 from federation.contract.errors import OperationError
 
+_WIDE = 400
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_REFUSED = 3
@@ -31,7 +32,7 @@ class Session:
 
     conf: cfg.ConfigOpts
     output: str
-    console: Console = field(default_factory=lambda: Console(highlight=False))
+    console: Console = field(default_factory=lambda: Console(highlight=False, width=_width()))
     messages: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
     open_client: Callable[[Session], Any] | None = None
     _client: Any = None
@@ -96,6 +97,11 @@ class BusFailure(click.ClickException):
     """Broker or store could not be used."""
 
     exit_code = EXIT_FAILED
+
+
+def _width() -> int | None:
+    """A person's terminal has a width; a file or a pipe takes whole lines."""
+    return None if sys.stdout.isatty() else _WIDE
 
 
 pass_session = click.make_pass_decorator(Session)

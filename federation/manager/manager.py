@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 from federation.contract.errors import DeadLettered, OperationError
 from federation.contract.outcomes import Outcome, OutcomeKind
@@ -52,7 +53,7 @@ class Manager:
         self._stop = threading.Event()
         self._housekeeper = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
 
-    def start(self, results: Results) -> None:
+    def start(self, results: Results[Any]) -> None:
         """Declare the clusters' queues and start publishing, answering and housekeeping."""
         self.estate.declare_all()
         self.results.start(results)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from federation.contract.outcomes import Outcome
 from federation.protocol.envelope import Answer, Command, Result
@@ -212,10 +212,13 @@ class HeldResult(Protocol):
         """The broker user that published it, as the broker checked it."""
 
 
-class Results(Protocol):
+_Held = TypeVar("_Held", bound=HeldResult, contravariant=True)
+
+
+class Results(Protocol[_Held]):
     """Questions, outcomes and progress from the workers, in order per key."""
 
-    def ack(self, held: HeldResult) -> None:
+    def ack(self, held: _Held) -> None:
         """Acknowledge."""
 
     def close(self, timeout: float) -> None:

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -88,7 +89,7 @@ class ResultsLoop:
         self._publisher = publisher
         self._clock = clock
         self._settings = settings
-        self._results: Results | None = None
+        self._results: Results[Any] | None = None
         self._inbox: queue.SimpleQueue[HeldResult | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="results", daemon=True)
         self._stopping = False
@@ -97,7 +98,7 @@ class ResultsLoop:
         """A message arrived (called by the bus; bounded by the consumers' prefetch)."""
         self._inbox.put(held)
 
-    def start(self, results: Results) -> None:
+    def start(self, results: Results[Any]) -> None:
         """Start the thread; ``results`` settles what it has applied."""
         self._results = results
         self._thread.start()

@@ -1,0 +1,36 @@
+"""The way from a command to a manager: its door, over the bus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from federation.bootstrap.topics import MANAGER_TOPIC
+from federation.bus.rpc import Rpc
+from federation.protocol.queries import QueryReply, error_from_wire
+
+
+class ManagerClient:
+    """Calls a manager's door over the bus: for the command line."""
+
+    def __init__(self, broker_url: str, timeout: float = 15.0) -> None:
+        self._rpc = Rpc(broker_url)
+        self._timeout = timeout
+
+    def call(self, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Call one method; the reply is a QueryReply in builtin types.  Raises Unavailable."""
+        return self._rpc.call(MANAGER_TOPIC, method, arguments, self._timeout)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._rpc.close()
+
+
+def value_of(reply: Mapping[str, Any]) -> Any:
+    """The value in a door's reply; raises the error of the catalogue that it carries."""
+    parsed = msgspec.convert(reply, QueryReply)
+    if parsed.error is not None:
+        raise error_from_wire(parsed.error)
+    return (parsed.result or {}).get("value")
