@@ -4,11 +4,13 @@
 what is kept, ``ledger`` how order is kept.
 """
 
+from federation.store.engines import Limits
 from federation.store.errors import AddressError, SchemaMismatch, StoreError, StoreRefused, UnknownRow
 from federation.store.sql_store import SqlStore, SqlTransaction, open_store
 
 __all__ = [
     "AddressError",
+    "Limits",
     "SchemaMismatch",
     "SqlStore",
     "SqlTransaction",

@@ -24,13 +24,9 @@ from sqlalchemy.pool import QueuePool
 
 from federation.store.errors import AddressError
 
-BUSY_SECONDS = 10.0
-"""How long to wait for a lock or for a free connection."""
-
 _STATEMENT_CACHE = 256
 _POSTGRESQL_OPTIONS = {
     "statement_timeout": "30s",
-    "lock_timeout": f"{BUSY_SECONDS:.0f}s",
     "idle_in_transaction_session_timeout": "60s",
 }
 _POSTGRESQL_CONNECT = {
@@ -45,6 +41,14 @@ _POSTGRESQL_CONNECT = {
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """``patience``: seconds to wait for a lock or for a free connection; ``connections`` at most, of one process."""
+
+    patience: float = 10.0
+    connections: int = 10
+
+
+@dataclass(frozen=True, slots=True)
 class Engines:
     """One database: ``writing`` and ``reading`` may be the same pool; ``dispose`` lets go of everything."""
 
@@ -54,7 +58,7 @@ class Engines:
     dispose: Callable[[], None]
 
 
-def open_engines(url: str, *, pool_size: int = 10) -> Engines:
+def open_engines(url: str, limits: Limits) -> Engines:
     """Connect to nothing yet; raise AddressError for a URL that is no SQLite or PostgreSQL address."""
     try:
         address = make_url(url)
@@ -64,22 +68,27 @@ def open_engines(url: str, *, pool_size: int = 10) -> Engines:
         ) from error
     backend = address.get_backend_name()
     if backend == "sqlite" and address.drivername in {"sqlite", "sqlite+pysqlite"}:
-        return _sqlite(address, pool_size)
+        return _sqlite(address, limits)
     if backend == "postgresql":
-        return _postgresql(address, pool_size)
+        return _postgresql(address, limits)
     raise AddressError(f"the store cannot be of kind {address.drivername!r}; use sqlite or postgresql+psycopg")
 
 
-def _sqlite(address: URL, pool_size: int) -> Engines:
+def _sqlite(address: URL, limits: Limits) -> Engines:
     if address.host or address.query:
         raise AddressError("a SQLite URL has a path and nothing else: sqlite:///relative.db or sqlite:////absolute.db")
     if address.database in {None, "", ":memory:"}:
         # Several connections to one database in memory block readers while somebody writes; a file that nobody else
         # knows behaves like any other database, and is gone when the store is closed or the process ends.
         folder = tempfile.TemporaryDirectory(prefix="federation-store-")
-        engines = _sqlite_file(Path(folder.name) / "store.db", pool_size, synchronous="OFF")
+        engines = _sqlite_file(Path(folder.name) / "store.db", limits, synchronous="OFF")
         return Engines("sqlite", engines.writing, engines.reading, _both(engines.dispose, folder.cleanup))
-    return _sqlite_file(Path(str(address.database)), pool_size, synchronous="FULL")
+    path = Path(str(address.database)).absolute()
+    if not path.parent.is_dir():
+        raise AddressError(f"the folder of the store's file does not exist: {path.parent}")
+    # Arguments of operations may hold users' secrets; SQLite gives its other files the same mode.
+    path.touch(mode=0o600)
+    return _sqlite_file(path, limits, synchronous="FULL")
 
 
 def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
@@ -92,23 +101,23 @@ def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[],
     return run
 
 
-def _sqlite_file(path: Path, pool_size: int, synchronous: str) -> Engines:
+def _sqlite_file(path: Path, limits: Limits, synchronous: str) -> Engines:
     url = URL.create("sqlite+pysqlite", database=str(path))
     options: dict[str, Any] = {
         "poolclass": QueuePool,
         "max_overflow": 0,
-        "pool_timeout": BUSY_SECONDS,
+        "pool_timeout": limits.patience,
         "hide_parameters": True,
         # isolation_level None: the standard library begins nothing by itself, the events below do.
         "connect_args": {
-            "timeout": BUSY_SECONDS,
+            "timeout": limits.patience,
             "check_same_thread": False,
             "isolation_level": None,
             "cached_statements": _STATEMENT_CACHE,
         },
     }
     writing = create_engine(url, pool_size=1, **options)
-    reading = create_engine(url, pool_size=pool_size, **options)
+    reading = create_engine(url, pool_size=limits.connections, **options)
     pragmas = (f"synchronous={synchronous}", "foreign_keys=ON", "temp_store=MEMORY", "cache_size=-32768")
     _on_connect(writing, ("journal_mode=WAL", "journal_size_limit=67108864", *pragmas))
     _on_connect(reading, (*pragmas, "query_only=ON"))
@@ -132,17 +141,19 @@ def _on_begin(engine: Engine, statement: str) -> None:
     event.listen(engine, "begin", run)
 
 
-def _postgresql(address: URL, pool_size: int) -> Engines:
+def _postgresql(address: URL, limits: Limits) -> Engines:
     if address.drivername not in {"postgresql", "postgresql+psycopg"}:
         raise AddressError(f"{address.drivername!r} is not supported; use postgresql+psycopg")
-    wanted = {name: str(value) for name, value in address.query.items()}
-    settings = " ".join(f"-c {name}={value}" for name, value in _POSTGRESQL_OPTIONS.items())
-    arguments = {**_POSTGRESQL_CONNECT, **wanted, "options": f"{settings} {wanted.get('options', '')}".strip()}
+    options = {**_POSTGRESQL_OPTIONS, "lock_timeout": f"{limits.patience * 1000:.0f}ms"}
+    settings = " ".join(f"-c {name}={value}" for name, value in options.items())
+    own = address.query.get("options", "")
+    arguments = {name: value for name, value in _POSTGRESQL_CONNECT.items() if name not in address.query}
+    arguments["options"] = f"{settings} {own if isinstance(own, str) else ' '.join(own)}".strip()
     writing = create_engine(
-        address.set(drivername="postgresql+psycopg", query={}),
-        pool_size=pool_size,
+        address.set(drivername="postgresql+psycopg"),
+        pool_size=limits.connections,
         max_overflow=0,
-        pool_timeout=BUSY_SECONDS,
+        pool_timeout=limits.patience,
         pool_pre_ping=True,
         pool_use_lifo=True,
         hide_parameters=True,

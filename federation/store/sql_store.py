@@ -12,7 +12,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_afte
 
 from federation.store import claims
 from federation.store.cluster_rows import ClusterRows
-from federation.store.engines import Engines, open_engines
+from federation.store.engines import Engines, Limits, open_engines
 from federation.store.faults import is_transient, translated
 from federation.store.instance_rows import InstanceRows
 from federation.store.ledger import LedgerRows
@@ -21,8 +21,13 @@ from federation.store.operation_rows import OperationRows
 from federation.store.session import WallClock
 from federation.store.worker_rows import WorkerRows
 
-_BEGIN_ATTEMPTS = 4
-_BEGIN_SECONDS = 5.0
+_BEGINNING = Retrying(
+    retry=retry_if_exception(lambda error: isinstance(error, DBAPIError) and is_transient(error)),
+    stop=stop_after_attempt(4) | stop_after_delay(5.0),
+    wait=wait_random_exponential(multiplier=0.05, max=1.0),
+    reraise=True,
+)
+"""Nothing has been done before a transaction has begun, so beginning may be tried again."""
 
 
 class SqlTransaction(LedgerRows, ClusterRows, WorkerRows, InstanceRows, OperationRows):
@@ -74,14 +79,16 @@ class SqlStore:
         self._engines.dispose()
 
 
-def open_store(url: str, *, migrate: bool = True, wall_clock: WallClock = time.time) -> SqlStore:
+def open_store(
+    url: str, *, migrate: bool = True, limits: Limits | None = None, wall_clock: WallClock = time.time
+) -> SqlStore:
     """Open the store at a URL of SQLAlchemy's form.
 
     ``sqlite:///<path>``, ``sqlite://`` (temporary: gone when it is closed), or
     ``postgresql+psycopg://user:password@host/database``.  ``migrate`` brings older tables to this release; without it, and for newer tables, SchemaMismatch.  AddressError
     for a URL that cannot be meant, StoreUnavailable when the database cannot be reached.
     """
-    engines = open_engines(url)
+    engines = open_engines(url, limits or Limits())
     try:
         with translated(), _begun(engines.writing) as connection:
             if migrate:
@@ -96,7 +103,7 @@ def open_store(url: str, *, migrate: bool = True, wall_clock: WallClock = time.t
 @contextmanager
 def _begun(engine: Engine) -> Iterator[Connection]:
     """A connection in a transaction that ends with the context."""
-    transaction = _begin(engine)
+    transaction = _BEGINNING(_begin, engine)
     try:
         with transaction:
             yield transaction.connection
@@ -105,22 +112,6 @@ def _begun(engine: Engine) -> Iterator[Connection]:
 
 
 def _begin(engine: Engine) -> RootTransaction:
-    """Connect and begin, again a few times when that fails for a passing reason: nothing has been done before."""
-    try:
-        return _begin_once(engine)
-    except DBAPIError as error:
-        if not is_transient(error):
-            raise
-    again = Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, DBAPIError) and is_transient(error)),
-        stop=stop_after_attempt(_BEGIN_ATTEMPTS) | stop_after_delay(_BEGIN_SECONDS),
-        wait=wait_random_exponential(multiplier=0.05, max=1.0),
-        reraise=True,
-    )
-    return again(_begin_once, engine)
-
-
-def _begin_once(engine: Engine) -> RootTransaction:
     connection = engine.connect()
     try:
         return connection.begin()
