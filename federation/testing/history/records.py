@@ -7,7 +7,6 @@ CLOCK_MONOTONIC, which is the same for every process of a machine).  ``key`` is 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import msgspec
 
@@ -139,6 +138,3 @@ class History:
     def from_json(text: bytes | str) -> History:
         """Read the JSON form; msgspec.ValidationError names what is wrong."""
         return msgspec.json.decode(text, type=History)
-
-
-Verdict = Literal["clean", "violated"]

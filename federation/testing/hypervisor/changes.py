@@ -34,6 +34,7 @@ MOVES: dict[str, tuple[frozenset[PowerState], PowerState]] = {
     "suspend": (frozenset({_S.RUNNING, _S.PAUSED}), _S.SUSPENDED),
     "restore": (frozenset({_S.SUSPENDED}), _S.RUNNING),
     "discard_memory": (frozenset({_S.SUSPENDED}), _S.STOPPED),
+    "crash_guest": (frozenset({_S.RUNNING}), _S.CRASHED),
 }
 """Kind of call: the power states from which it is legal, and the one it leads to."""
 

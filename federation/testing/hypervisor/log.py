@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import msgspec
 
 from federation.contract.instances import PowerState
+from federation.testing.history.lines import ENVIRONMENT
 from federation.testing.history.records import Effect, Execution, Final, Seen
 from federation.testing.hypervisor import world
 from federation.testing.hypervisor.database import Connection, Database
@@ -62,14 +65,15 @@ class HypervisorControl:
             world.store(connection, machine)
 
     def crash_guest(self, identifier: str) -> None:
-        """Let a guest panic; KeyError when there is no such machine."""
+        """Let a running guest panic; HypervisorRefused when there is none.  Logged as an effect of no operation."""
         with self._database.transaction() as connection:
             machine = world.load(connection, identifier)
-            if machine is None:
-                raise KeyError(identifier)
-            crashed = msgspec.structs.replace(machine, power_state=PowerState.CRASHED)
-            world.charge(connection, crashed, usage(machine), usage(crashed))
-            world.store(connection, crashed)
+            panic = world.Change(
+                machine=identifier, node=machine.node if machine else "", kind="crash_guest", target="", arguments={},
+                operation=ENVIRONMENT, name="environment", attempt=0, execution=0, pid=os.getpid(),
+            )  # fmt: skip
+            now = time.monotonic()
+            world.take_effect(connection, panic, world.Moment(now, now, time.time()))
 
     def set_node(self, name: str, *, reachable: bool | None = None, accepts_instances: bool | None = None) -> None:
         """Cut a node off or bring it back, let it take instances or not; KeyError when there is no such node."""
