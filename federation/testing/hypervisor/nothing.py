@@ -13,7 +13,7 @@ import msgspec
 from federation.contract import requests as r
 from federation.contract.call import Call
 from federation.contract.instances import ConsoleOutput, Instance, InstancePage, PowerState
-from federation.contract.nodes import NodeList, ProbeReport
+from federation.contract.nodes import Node, NodeList, ProbeReport
 from federation.testing.hypervisor.settings import SimulatedSettings
 
 Answer = Callable[[SimulatedSettings, Any], msgspec.Struct]
@@ -54,6 +54,19 @@ def _resized(settings: SimulatedSettings, request: r.Resize) -> Instance:
     return msgspec.structs.replace(plain, vcpus=flavour.vcpus, memory_bytes=flavour.memory_bytes)
 
 
+def _inventory(settings: SimulatedSettings) -> NodeList:
+    return NodeList(
+        nodes=tuple(
+            Node(
+                name=node.name, reachable=True, accepts_instances=True, vcpus_total=node.vcpus, vcpus_used=0,
+                memory_bytes_total=node.memory_bytes, memory_bytes_used=0, storage_bytes_total=node.storage_bytes,
+                storage_bytes_used=0, instances=0, hypervisor=settings.profile.product,
+            )
+            for node in settings.inventory()
+        )
+    )  # fmt: skip
+
+
 _CHANGES: dict[str, Answer] = {
     "create": _created,
     "destroy": lambda _settings, _request: r.Empty(),
@@ -68,7 +81,7 @@ _CHANGES: dict[str, Answer] = {
 }
 _QUERIES: dict[str, Answer] = {
     "probe": lambda settings, _request: ProbeReport(reachable=True, seconds=0.0, hypervisor=settings.profile.product),
-    "list_nodes": lambda _settings, _request: NodeList(nodes=()),
+    "list_nodes": lambda settings, _request: _inventory(settings),
     "get_instance": _in_state(PowerState.RUNNING),
     "list_instances": lambda _settings, _request: InstancePage(instances=()),
     "get_console_output": lambda _settings, _request: ConsoleOutput(text="", truncated=False),
