@@ -230,7 +230,12 @@ class RabbitMQ:
         command = self.program.command(self.folder, "epmd", "-address", "127.0.0.1", "-port", port)
         facts["epmd"] = launch(command, self.folder / "epmd.log", self._environment(0))
         remember(self.folder, facts)
-        wait_until(lambda: accepts(facts["epmd_port"]), 20, "Erlang's port mapper")
+        wait_until(lambda: self._epmd_answers(facts), 20, "Erlang's port mapper")
+
+    def _epmd_answers(self, facts: dict[str, Any]) -> bool:
+        if not is_alive(facts["epmd"]):
+            raise PartMissingError(f"Erlang's port mapper ended while starting, see {self.folder / 'epmd.log'}")
+        return accepts(facts["epmd_port"])
 
     def _launch(self, number: int) -> None:
         facts = self.facts
