@@ -46,7 +46,8 @@ class ActionRunner:
                     self._ask(question)
                 case StartCall(call, held):
                     self._start(call, held, action)
-                case LeaseChanged(call):
+                case LeaseChanged(call) if call in self.calls:
+                    # A granted call that still waits for an older lease is renewed too, and has nobody to wake.
                     self.calls[call].lease_changed()
                 case SendReport(call):
                     self._report(call, action, now)

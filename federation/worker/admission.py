@@ -43,7 +43,7 @@ _LONGEST_PAUSE = 10.0
 _LOAD_TIMEOUT = 5.0
 
 
-class _Leaving(Exception):
+class _Leaving(Exception):  # noqa: N818 — named for what it says
     """The worker is asked to leave while this thread waits for somebody."""
 
 
@@ -174,7 +174,9 @@ class Membership:
             self._counters.count("heartbeats_failed")
             _log.warning("heartbeat failed worker=%s problem=%s", self._settings.worker, error)
             return admission
-        if self._draining or (answer.known and answer.epoch == admission.epoch):
+        if answer.drain and not self._draining:
+            self._end(ExitCode.STOPPED, "an operator asked it to drain and leave")
+        if self._draining or answer.drain or (answer.known and answer.epoch == admission.epoch):
             return admission
         self._counters.count("readmissions")
         if answer.known:

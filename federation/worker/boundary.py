@@ -16,7 +16,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -44,6 +47,8 @@ from federation.worker.redaction import Redactor, class_name
 
 _log = logging.getLogger(__name__)
 _LONGEST_DETAIL = 16
+_KEPT = (bytes, bytearray, memoryview, datetime, date, time, timedelta, UUID, Decimal)
+"""Types that msgspec would turn into text, so that a wrong one could pass for text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ class Boundary:
             return self._raised(operation, error)
         return self._returned(operation, result)
 
-    def query(self, name: str, revision: int, arguments: object, call: QueryCall) -> Outcome:
+    def query(self, name: object, revision: object, arguments: object, call: QueryCall) -> Outcome:
         """Run a query."""
         try:
             operation, request, method = self._prepare(name, revision, arguments, Lane.QUERY)
@@ -132,8 +137,13 @@ class Boundary:
             raise ContractMismatch(message, release=wanted, worker=f"{lowest}-{highest}")
 
     def _prepare(
-        self, name: str, revision: int, arguments: object, lane: Lane
+        self, name: object, revision: object, arguments: object, lane: Lane
     ) -> tuple[Operation, Request, Callable[[Call, Request], object]]:
+        if not (isinstance(name, str) and isinstance(revision, int)):
+            message = (
+                f"an operation is named by a text and a number, not by {class_name(name)} and {class_name(revision)}"
+            )
+            raise InvalidRequest(message)
         operation = find(name, revision)
         if operation.lane is not lane:
             message = f"{name} travels in the lane {operation.lane}, it came in the lane {lane}"
@@ -187,7 +197,7 @@ class Boundary:
             told = f"returned a {class_name(result)}, expected a {operation.result.__name__}"
             return self._bug(operation, None, told)
         try:
-            checked = msgspec.convert(msgspec.to_builtins(result), operation.result, strict=True)
+            checked = msgspec.convert(msgspec.to_builtins(result, builtin_types=_KEPT), operation.result, strict=True)
             outcome = Outcome(kind=OutcomeKind.SUCCEEDED, result=msgspec.to_builtins(checked))
             size = len(msgspec.msgpack.encode(outcome))
         except Exception as error:  # noqa: BLE001 — whatever is wrong inside a result, the driver put it there

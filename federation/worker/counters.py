@@ -6,6 +6,10 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 
+from federation.contract.operations import DECLARED
+
+_DECLARED = frozenset(operation.name for operation in DECLARED)
+
 
 @dataclass(slots=True)
 class Spent:
@@ -20,6 +24,11 @@ class Spent:
         self.count += 1
         self.seconds += seconds
         self.longest = max(self.longest, seconds)
+
+
+def _label(name: object) -> str:
+    """Only declared names become labels: what a foreign message calls itself must not grow the table."""
+    return name if isinstance(name, str) and name in _DECLARED else "undeclared"
 
 
 class Counters:
@@ -47,14 +56,14 @@ class Counters:
     def operation(self, name: str, end: str, seconds: float) -> None:
         """An operation's call ended: ``end`` is ``succeeded``, ``revoked`` or a code of the catalogue."""
         with self._lock:
-            self._operations[name, end] += 1
-            self._durations.setdefault(name, Spent()).add(seconds)
+            self._operations[_label(name), end] += 1
+            self._durations.setdefault(_label(name), Spent()).add(seconds)
 
-    def query(self, name: str, end: str, seconds: float) -> None:
+    def query(self, name: object, end: str, seconds: float) -> None:
         """A query ended: ``end`` is ``succeeded`` or a code of the catalogue."""
         with self._lock:
-            self._queries[name, end] += 1
-            self._durations.setdefault(name, Spent()).add(seconds)
+            self._queries[_label(name), end] += 1
+            self._durations.setdefault(_label(name), Spent()).add(seconds)
 
     def driver_bug(self, driver: str) -> None:
         """A driver broke the contract."""

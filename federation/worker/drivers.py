@@ -104,7 +104,7 @@ def open_driver(driver: type[Driver], settings: msgspec.Struct, cluster: str) ->
         message = f"the driver cannot be opened: {error.code}: {redactor.text(error.message)}"
         raise DriverNotUsable(message) from error
     except Exception as error:
-        _log.exception("driver does not open problem=%s", class_name(error))
+        _log.error("driver does not open problem=%s\n%s", class_name(error), redactor.traceback(error))
         message = f"the driver cannot be opened: it raised {class_name(error)} (the log has where)"
         raise DriverNotUsable(message) from error
     return OpenDriver(opened, served_by(description), description, redactor)

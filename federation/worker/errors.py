@@ -9,15 +9,15 @@ class WorkerError(Exception):
     """The root of what the worker itself raises; the message says what to change."""
 
 
-class Unavailable(WorkerError):
+class Unavailable(WorkerError):  # noqa: N818 — named for what it says
     """A port's other side (broker, manager) cannot be reached now; the same call may succeed later."""
 
 
-class DriverNotUsable(WorkerError):
+class DriverNotUsable(WorkerError):  # noqa: N818 — named for what it says
     """The driver cannot be found, loaded or opened."""
 
 
-class SettingsInvalid(WorkerError):
+class SettingsInvalid(WorkerError):  # noqa: N818 — named for what it says
     """The configuration file cannot be read, or a field of it has the wrong type or value."""
 
 

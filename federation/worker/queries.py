@@ -13,11 +13,12 @@ import time
 
 import msgspec
 
-from federation.contract.errors import TimedOut
+from federation.contract.errors import DriverBug, TimedOut
 from federation.contract.outcomes import Outcome, OutcomeKind
 from federation.worker.boundary import Boundary
 from federation.worker.calls import QueryCall
 from federation.worker.counters import Counters
+from federation.worker.redaction import class_name
 from federation.worker.settings import WorkerSettings
 
 _log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class QueryService:
         self._settings = settings
         self._slots = threading.BoundedSemaphore(settings.max_queries)
 
-    def handle(self, name: str, revision: int, arguments: dict[str, object]) -> dict[str, object]:
+    def handle(self, name: object, revision: object, arguments: object) -> dict[str, object]:
         """Answer one query with an Outcome in builtin types; takes at most ``query_timeout`` seconds.
 
         It never raises: a bad request, an error of the driver, a defect of it and a timeout all are outcomes.
@@ -43,7 +44,7 @@ class QueryService:
         answer: dict[str, object] = msgspec.to_builtins(outcome)
         return answer
 
-    def _answer(self, name: str, revision: int, arguments: dict[str, object]) -> Outcome:
+    def _answer(self, name: object, revision: object, arguments: object) -> Outcome:
         call = QueryCall(self._settings.cluster, self._settings.query_timeout)
         if not self._slots.acquire(timeout=call.seconds):
             return _timed_out(f"{name}: all {self._settings.max_queries} query slots of the worker were taken")
@@ -51,9 +52,13 @@ class QueryService:
 
         def run() -> None:
             try:
-                ended.put(self._boundary.query(name, revision, arguments, call))
-            finally:
-                self._slots.release()
+                outcome = self._boundary.query(name, revision, arguments, call)
+            except BaseException as error:  # noqa: BLE001 — whoever waits for the answer gets one
+                _log.critical("error boundary broken problem=%s", class_name(error))
+                message = f"the worker failed to judge what the driver did ({class_name(error)})"
+                outcome = Outcome(kind=OutcomeKind.UNKNOWN, code=DriverBug.code, message=message)
+            self._slots.release()
+            ended.put(outcome)
 
         try:
             threading.Thread(target=run, name=f"query {name}", daemon=True).start()

@@ -75,6 +75,7 @@ class Worker:
         self.settings = settings
         self.counters = Counters()
         self._driver = driver.driver
+        self._redactor = driver.redactor
         self._ports = ports
         self._inbox = Inbox()
         self._notices: queue.SimpleQueue[_Notice] = queue.SimpleQueue()
@@ -122,8 +123,8 @@ class Worker:
         match notice:
             case _DrainAsked(timeout):
                 code, reason = self._drain(timeout, ExitCode.STOPPED, "it was drained")
-            case _MustEnd(ExitCode.REFUSED, told):
-                code, reason = self._drain(self.settings.drain_timeout, ExitCode.REFUSED, told)
+            case _MustEnd(ExitCode.STOPPED | ExitCode.REFUSED as wanted, told):
+                code, reason = self._drain(self.settings.drain_timeout, wanted, told)
             case _MustEnd(code, reason):
                 self._revoke_running()
             case _StopAsked(reason):
@@ -198,4 +199,4 @@ class Worker:
         try:
             self._driver.close()
         except Exception as error:  # noqa: BLE001 — a driver's last words cannot keep the worker from ending
-            _log.exception("driver does not close problem=%s", class_name(error))
+            _log.error("driver does not close problem=%s\n%s", class_name(error), self._redactor.traceback(error))
