@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from sqlalchemy import Connection, Engine, RootTransaction
 from sqlalchemy.exc import DBAPIError
@@ -19,6 +19,7 @@ from federation.store.ledger import LedgerRows
 from federation.store.migrate import check_schema, upgrade
 from federation.store.operation_rows import OperationRows
 from federation.store.session import WallClock
+from federation.store.turns import Turns
 from federation.store.worker_rows import WorkerRows
 
 _BEGINNING = Retrying(
@@ -40,8 +41,9 @@ class SqlStore:
     Transactions of one thread may not be nested.  On SQLite one transaction writes at a time; keep them short.
     """
 
-    def __init__(self, engines: Engines, wall_clock: WallClock = time.time) -> None:
+    def __init__(self, engines: Engines, wall_clock: WallClock = time.time, patience: float = 10.0) -> None:
         self._engines = engines
+        self._turn = Turns(patience).turn if engines.name == "sqlite" else nullcontext
         self._wall_clock = wall_clock
 
     def __repr__(self) -> str:
@@ -55,7 +57,7 @@ class SqlStore:
         StoreUnavailable when it cannot begin (tried again some times: nothing has been done), or when the database
         gives up on it later; StoreRefused for what trying again would not help.
         """
-        with translated(), _begun(self._engines.writing) as connection:
+        with translated(), self._turn(), _begun(self._engines.writing) as connection:
             yield SqlTransaction(connection, writes=True, wall_clock=self._wall_clock)
 
     @contextmanager
@@ -66,12 +68,12 @@ class SqlStore:
 
     def claim_shards(self, manager: str, now_wall: float, ttl: float) -> frozenset[int]:
         """Renew this manager's claims for ``ttl`` seconds and take its fair share (rules in ``claims``)."""
-        with translated(), _begun(self._engines.writing) as connection:
+        with translated(), self._turn(), _begun(self._engines.writing) as connection:
             return claims.claim_shards(connection, manager, now_wall, ttl)
 
     def release_shards(self, manager: str) -> None:
         """Give all claims back."""
-        with translated(), _begun(self._engines.writing) as connection:
+        with translated(), self._turn(), _begun(self._engines.writing) as connection:
             claims.release_shards(connection, manager)
 
     def close(self) -> None:
@@ -88,7 +90,8 @@ def open_store(
     ``postgresql+psycopg://user:password@host/database``.  ``migrate`` brings older tables to this release; without it, and for newer tables, SchemaMismatch.  AddressError
     for a URL that cannot be meant, StoreUnavailable when the database cannot be reached.
     """
-    engines = open_engines(url, limits or Limits())
+    limits = limits or Limits()
+    engines = open_engines(url, limits)
     try:
         with translated(), _begun(engines.writing) as connection:
             if migrate:
@@ -97,7 +100,7 @@ def open_store(
     except BaseException:
         engines.dispose()
         raise
-    return SqlStore(engines, wall_clock)
+    return SqlStore(engines, wall_clock, limits.patience)
 
 
 @contextmanager
