@@ -1,0 +1,301 @@
+"""create: an instance from its specification, convergent and without leftovers.
+
+Order, and why:
+
+1. Everything that can be checked without changing anything is checked first.
+2. The domain is defined before anything else is made.  Its metadata (stage ``building``, the operation's id) is the
+   journal: whatever is made later bears the instance's id and is found from it.
+3. Files into the cache, then the volumes, then the definition again with what is known only now and stage ``built``,
+   then the start, then stage ``complete``.
+
+A repeat of the same operation finds the domain.  ``complete``: nothing is done.  ``built``: it is started unless it runs
+or has run.  ``building``: it cannot have run, so whatever volumes there are get made anew.
+
+On an error everything is undone, the definition last; not when the domain runs or has run, then the outcome is unknown.
+Cancelled undoes in any case.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from federation.contract.errors import (
+    AlreadyExists,
+    Cancelled,
+    HypervisorRefused,
+    HypervisorUnreachable,
+    ImageRejected,
+    InvalidRequest,
+    NotFound,
+    NotSupported,
+    OperationError,
+    OutcomeUnknown,
+)
+from federation.contract.instances import BootImage, BootKernel, Firmware, InstanceSpec
+from federation.contract.requests import Create
+from federation_libvirt import cache, domain_xml, image_format, names, nocloud, ownership
+from federation_libvirt.attempt import Attempt
+from federation_libvirt.cache import Cached
+from federation_libvirt.domain_xml import Disk, Places
+from federation_libvirt.fleet import Fleet
+from federation_libvirt.host import Host
+from federation_libvirt.images import Expected, check_allowed
+from federation_libvirt.machine import Machine, replaced
+from federation_libvirt.ownership import Ownership, Stage
+from federation_libvirt.removal import remove, remove_files
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What is to be made; ``base`` is the cached image below the root disk."""
+
+    host: Host
+    request: Create
+    setup: bytes
+    places: Places
+    owner: Ownership
+    base: Cached | None = None
+
+    @property
+    def instance(self) -> str:
+        return self.request.instance
+
+    @property
+    def spec(self) -> InstanceSpec:
+        return self.request.spec
+
+    def definition(self) -> str:
+        return domain_xml.render(self.instance, self.spec, self.host.platform(), self.places, self.owner)
+
+
+def create(fleet: Fleet, attempt: Attempt, request: Create) -> Machine:
+    """Make the instance, and start it when asked to.
+
+    Raises what the contract declares for create; after any error but OutcomeUnknown and HypervisorUnreachable nothing of
+    it is left on the host.
+    """
+    setup = _check_request(fleet, request)
+    machine = Machine(_host(fleet, request.spec), request.instance)
+    found = _found(fleet, attempt, machine)
+    if found is None or found.stage is Stage.BUILDING:
+        with _undone_on_error(fleet, attempt, machine):
+            _build(fleet, attempt, request, machine, setup)
+    if found is None or found.stage is not Stage.COMPLETE:
+        with _undone_on_error(fleet, attempt, machine):
+            _finish(attempt, machine, start=request.start)
+    return machine
+
+
+def _check_request(fleet: Fleet, request: Create) -> bytes:
+    """Everything that the request alone tells; returns the cloud-init medium, empty when there is none."""
+    spec, rules = request.spec, fleet.settings.images
+    if spec.flavour.firmware is Firmware.UEFI:
+        raise NotSupported("firmware uefi is not supported by this driver", capability="uefi")
+    if isinstance(spec.boot, BootImage):
+        if spec.boot.format not in image_format.SUPPORTED:
+            supported = ", ".join(sorted(image_format.SUPPORTED))
+            raise NotSupported(f"image format {spec.boot.format} is not supported; supported: {supported}")
+        check_allowed(spec.boot.url, rules)
+    elif isinstance(spec.boot, BootKernel):
+        check_allowed(spec.boot.kernel_url, rules)
+        check_allowed(spec.boot.initrd_url, rules)
+    else:
+        raise NotSupported("this driver boots from an image or a kernel, not from a template or a volume")
+    return b"" if spec.guest is None else nocloud.medium(request.instance, spec.name, spec.guest)
+
+
+def _host(fleet: Fleet, spec: InstanceSpec) -> Host:
+    if spec.node is not None:
+        return fleet.host(spec.node)
+    if len(fleet.hosts) == 1:
+        return next(iter(fleet.hosts.values()))
+    raise InvalidRequest("spec.node is not set, and the cluster has several nodes", field="spec.node")
+
+
+def _found(fleet: Fleet, attempt: Attempt, machine: Machine) -> Ownership | None:
+    """What an earlier attempt of this very operation has written; AlreadyExists when something else has the id."""
+    holder = fleet.find_for(machine.host, machine.instance)
+    if holder is None:
+        return None
+    owner = ownership.read(holder.definition())
+    ours = owner is not None and owner.cluster == fleet.cluster and owner.operation == attempt.operation
+    if owner is None or not ours or holder.host is not machine.host:
+        raise AlreadyExists(
+            f"{holder.host.node} has a machine with the id {machine.instance} already", instance=machine.instance
+        )
+    look = machine.wait_idle(attempt)
+    if owner.stage is Stage.BUILDING and look.active:
+        raise OutcomeUnknown(f"{machine.host.node}: {machine.instance} runs, and its creation was never finished")
+    return owner
+
+
+def _build(fleet: Fleet, attempt: Attempt, request: Create, machine: Machine, setup: bytes) -> None:
+    host, spec = machine.host, request.spec
+    _check_name(fleet, spec.name, machine)
+    host.check_networks(spec.interfaces)
+    if request.start:
+        host.check_room(spec.flavour)
+    else:
+        host.check_size(spec.flavour)
+    host.prepare(attempt)
+    host.check_disks(_sizes_asked(spec))
+    plan = _plan(fleet, attempt, host, request, setup)
+    attempt.progress(0, "defining")
+    _define(fleet, attempt, plan, machine)
+    remove_files(attempt, host, request.instance, console=False)
+    plan = _fetch(attempt, plan)
+    attempt.progress(80, "making disks")
+    _make_volumes(attempt, plan)
+    _define(fleet, attempt, replace(plan, owner=replaced(plan.owner, stage=Stage.BUILT)), machine)
+
+
+def _finish(attempt: Attempt, machine: Machine, *, start: bool) -> None:
+    look = machine.wait_idle(attempt)
+    has_run = look.active or look.saved or not look.never_started
+    if start and not has_run:
+        attempt.progress(90, "starting")
+        machine.start(attempt)
+    complete = replaced(machine.owner(), stage=Stage.COMPLETE)
+    machine.write_owner(attempt, complete, live=machine.look().active)
+
+
+def _check_name(fleet: Fleet, name: str, machine: Machine) -> None:
+    node = fleet.node_of_name(name, machine.instance)
+    if node is not None:
+        raise AlreadyExists(f"{node} has a machine named {name!r} already", name=name, node=node)
+
+
+def _sizes_asked(spec: InstanceSpec) -> list[int]:
+    sizes = [disk.size_bytes for disk in spec.data_disks]
+    if isinstance(spec.boot, BootImage) and spec.boot.size_bytes is not None:
+        sizes.append(spec.boot.size_bytes)
+    return sizes
+
+
+def _plan(fleet: Fleet, attempt: Attempt, host: Host, request: Create, setup: bytes) -> _Plan:
+    instance, spec = request.instance, request.spec
+    volumes = [(names.data_disk(instance, number), f"data{number}") for number in range(len(spec.data_disks))]
+    if isinstance(spec.boot, BootImage):
+        volumes.insert(0, (names.root_disk(instance), "root"))
+    folder = host.disks.folder()
+    disks = [Disk(path=f"{folder}/{name}", format="qcow2", serial=serial) for name, serial in volumes]
+    if setup:
+        path = f"{folder}/{names.guest_setup(instance)}"
+        disks.append(Disk(path=path, format="raw", serial="cidata", read_only=True))
+    return _Plan(
+        host=host,
+        request=request,
+        setup=setup,
+        places=Places(disks=tuple(disks), console_log=f"{host.console.folder()}/{names.console_log(instance)}"),
+        owner=Ownership(
+            cluster=fleet.cluster,
+            instance=instance,
+            operation=attempt.operation,
+            stage=Stage.BUILDING,
+            metadata=spec.metadata,
+        ),
+    )
+
+
+def _define(fleet: Fleet, attempt: Attempt, plan: _Plan, machine: Machine) -> None:
+    try:
+        machine.define(attempt, plan.definition())
+    except HypervisorRefused:
+        # libvirt has no code of its own for a name that somebody took since we looked.
+        _check_name(fleet, plan.spec.name, machine)
+        raise
+
+
+def _fetch(attempt: Attempt, plan: _Plan) -> _Plan:
+    """Fetch what the boot source names, and complete the plan with where it lies and how large the disks become."""
+    boot, sizes = plan.spec.boot, [disk.size_bytes for disk in plan.spec.data_disks]
+    if isinstance(boot, BootImage):
+        base = _obtain(attempt, plan, Expected(boot.url, boot.checksum, boot.format))
+        sizes.insert(0, _root_size(boot, base))
+        plan.host.check_disks(sizes[:1])
+        plan = replace(plan, base=base)
+    elif isinstance(boot, BootKernel):
+        kernel = _obtain(attempt, plan, Expected(boot.kernel_url, boot.kernel_checksum))
+        initrd = _obtain(attempt, plan, Expected(boot.initrd_url, boot.initrd_checksum))
+        plan = replace(plan, places=replace(plan.places, kernel=kernel.path, initrd=initrd.path))
+    targets = {domain_xml.disk_target(number): size for number, size in enumerate(sizes)}
+    return replace(plan, owner=replaced(plan.owner, disks=targets))
+
+
+def _obtain(attempt: Attempt, plan: _Plan, expected: Expected) -> Cached:
+    return cache.obtain(attempt, plan.host.disks, plan.host.settings.images, plan.instance, expected)
+
+
+def _root_size(boot: BootImage, base: Cached) -> int:
+    if boot.size_bytes is not None and boot.size_bytes < base.virtual_bytes:
+        raise ImageRejected(
+            f"the image needs a disk of {base.virtual_bytes} bytes, the request says {boot.size_bytes}",
+            field="size_bytes",
+            found=base.virtual_bytes,
+            expected=boot.size_bytes,
+        )
+    return boot.size_bytes or base.virtual_bytes
+
+
+def _make_volumes(attempt: Attempt, plan: _Plan) -> None:
+    pool, instance = plan.host.disks, plan.instance
+    if plan.base is not None and isinstance(plan.spec.boot, BootImage):
+        size = plan.owner.disks[domain_xml.disk_target(0)]
+        pool.make_disk(attempt, names.root_disk(instance), size, (plan.base.path, plan.spec.boot.format))
+    for number, disk in enumerate(plan.spec.data_disks):
+        pool.make_disk(attempt, names.data_disk(instance, number), disk.size_bytes)
+    if plan.setup:
+        pool.make(attempt, names.guest_setup(instance))
+        pool.fill(attempt, names.guest_setup(instance), (plan.setup,))
+    log = names.console_log(instance)
+    if log not in plan.host.console.volumes():
+        plan.host.console.make(attempt, log)
+
+
+@contextlib.contextmanager
+def _undone_on_error(fleet: Fleet, attempt: Attempt, machine: Machine) -> Iterator[None]:
+    """Undo the creation when it fails in a way that leaves no doubt; Revoked passes through and undoes nothing."""
+    try:
+        yield
+    except (HypervisorUnreachable, OutcomeUnknown):
+        raise
+    except OperationError as error:
+        if attempt.changes or attempt.recovering:
+            _undo(fleet, attempt, machine, error)
+        raise
+
+
+def _undo(fleet: Fleet, attempt: Attempt, machine: Machine, cause: OperationError) -> None:
+    attempt.progress(None, "undoing")
+    for last in (False, True):
+        try:
+            _remove_what_was_made(fleet, attempt, machine, cause)
+        except Cancelled:
+            # The call says it once, and undoing is the answer to it.
+            if last:
+                raise
+        except OperationError as error:
+            raise OutcomeUnknown(
+                f"{cause.message}; and undoing what was made failed: {error.message}", cause=cause.code
+            ) from error
+        else:
+            return
+
+
+def _remove_what_was_made(fleet: Fleet, attempt: Attempt, machine: Machine, cause: OperationError) -> None:
+    try:
+        owner = ownership.read(machine.definition())
+    except NotFound:
+        remove_files(attempt, machine.host, machine.instance, console=True)
+        return
+    if owner is None or owner.operation != attempt.operation or owner.cluster != fleet.cluster:
+        return  # somebody else's: the error was that it is there
+    look = machine.look()
+    if not isinstance(cause, Cancelled) and (look.active or look.saved or not look.never_started):
+        raise OutcomeUnknown(f"it has run already and is left as it is (power state {look.power_state})")
+    remove(attempt, machine)

@@ -1,0 +1,190 @@
+"""Instances as libvirt domain XML.  Pure: specification and places in, text out; no I/O.
+
+Element names and units: https://libvirt.org/formatdomain.html.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+
+from federation.contract.errors import InvalidRequest
+from federation.contract.instances import BootKernel, Flavour, InstanceSpec
+from federation_libvirt import extensions, names, ownership
+from federation_libvirt.ownership import Ownership
+from federation_libvirt.settings import DomainType
+
+# https://www.w3.org/TR/xml/#charsets: what XML 1.0 cannot carry, not even escaped; and surrogates.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_VIRTIO_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+DEFAULT_MACHINES = {"x86_64": "q35"}
+OTHER_MACHINE = "virt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """What the node is: ``architecture`` as libvirt writes it, ``machine`` a QEMU machine type."""
+
+    architecture: str
+    domain_type: DomainType
+    machine: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """A disk to connect: path on the node, format as QEMU names it, a serial number of up to 20 characters."""
+
+    path: str
+    format: str
+    serial: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where things lie on the node; kernel and RAM disk are known only after they were fetched."""
+
+    disks: tuple[Disk, ...]
+    console_log: str
+    kernel: str = ""
+    initrd: str = ""
+
+
+def render(instance: str, spec: InstanceSpec, platform: Platform, places: Places, owner: Ownership) -> str:
+    """The domain of an instance.  InvalidRequest when a field holds what XML cannot carry or an extension is refused."""
+    options = extensions.options(spec.extensions)
+    domain = ET.Element("domain", type=str(platform.domain_type))
+    _text(domain, "name", spec.name)
+    _text(domain, "uuid", instance)
+    ET.SubElement(domain, "metadata").append(ownership.element(owner))
+    _text(domain, "memory", str(spec.flavour.memory_bytes), unit="b")
+    _text(domain, "vcpu", str(spec.flavour.vcpus))
+    _boot(domain, spec, platform, places, str(options.get("machine", platform.machine)))
+    _features(domain, platform)
+    _processor(domain, spec.flavour, platform)
+    ET.SubElement(domain, "clock", offset="utc")
+    for event, action in (("on_poweroff", "destroy"), ("on_reboot", "restart"), ("on_crash", "preserve")):
+        _text(domain, event, action)
+    _devices(domain, instance, spec, platform, places)
+    if "xml" in options:
+        extensions.merge(domain, str(options["xml"]))
+    return serialise(domain)
+
+
+def with_flavour(xml: str, flavour: Flavour) -> str:
+    """A domain's inactive XML with other processors and memory; everything else stays as somebody made it."""
+    domain = parse(xml)
+    for name in ("memory", "currentMemory", "vcpu"):
+        for old in domain.findall(name):
+            domain.remove(old)
+    _text(domain, "memory", str(flavour.memory_bytes), unit="b")
+    _text(domain, "vcpu", str(flavour.vcpus))
+    processor = domain.find("cpu")
+    if processor is None:
+        processor = ET.SubElement(domain, "cpu")
+    for topology in processor.findall("topology"):
+        processor.remove(topology)
+    _topology(processor, flavour)
+    if not processor.attrib and not len(processor):
+        domain.remove(processor)
+    return serialise(domain)
+
+
+def parse(xml: str) -> ET.Element:
+    """XML that libvirt sent."""
+    return ET.fromstring(xml)  # noqa: S314 - libvirt is trusted: it already owns the host
+
+
+def serialise(domain: ET.Element) -> str:
+    """Text for libvirt; InvalidRequest when a field holds a character that XML cannot carry."""
+    for node in domain.iter():
+        for value in (node.text or "", *node.attrib.values()):
+            found = _NOT_XML.search(value)
+            if found:
+                raise InvalidRequest(
+                    f"{node.tag} holds the character U+{ord(found[0]):04X}, which XML cannot carry", field=node.tag
+                )
+    return ET.tostring(domain, encoding="unicode")
+
+
+def disk_target(number: int) -> str:
+    """Device name of the n-th virtio disk, counted from 0: vda … vdz, vdaa and so on."""
+    letters = ""
+    number += 1
+    while number:
+        number, rest = divmod(number - 1, len(_VIRTIO_LETTERS))
+        letters = _VIRTIO_LETTERS[rest] + letters
+    return f"vd{letters}"
+
+
+def _text(parent: ET.Element, name: str, text: str, **attributes: str) -> None:
+    ET.SubElement(parent, name, attributes).text = text
+
+
+def _boot(domain: ET.Element, spec: InstanceSpec, platform: Platform, places: Places, machine: str) -> None:
+    os = ET.SubElement(domain, "os")
+    _text(os, "type", "hvm", arch=platform.architecture, machine=machine)
+    if places.kernel:
+        _text(os, "kernel", places.kernel)
+        _text(os, "initrd", places.initrd)
+    if isinstance(spec.boot, BootKernel):
+        if places.kernel and spec.boot.command_line:
+            _text(os, "cmdline", spec.boot.command_line)
+    else:
+        ET.SubElement(os, "boot", dev="hd")
+
+
+def _features(domain: ET.Element, platform: Platform) -> None:
+    features = ET.SubElement(domain, "features")
+    ET.SubElement(features, "acpi")
+    if platform.architecture == "x86_64":
+        ET.SubElement(features, "apic")
+
+
+def _processor(domain: ET.Element, flavour: Flavour, platform: Platform) -> None:
+    # Emulation offers everything that it can ("maximum"); with KVM a named model keeps migration possible.
+    mode = "host-model" if platform.domain_type is DomainType.KVM else "maximum"
+    _topology(ET.SubElement(domain, "cpu", mode=mode), flavour)
+
+
+def _topology(processor: ET.Element, flavour: Flavour) -> None:
+    if flavour.topology is not None:
+        shape = flavour.topology
+        ET.SubElement(
+            processor,
+            "topology",
+            sockets=str(shape.sockets),
+            cores=str(shape.cores),
+            threads=str(shape.threads),
+        )
+
+
+def _devices(domain: ET.Element, instance: str, spec: InstanceSpec, platform: Platform, places: Places) -> None:
+    devices = ET.SubElement(domain, "devices")
+    for number, disk in enumerate(places.disks):
+        _disk(devices, disk, disk_target(number))
+    for number, interface in enumerate(spec.interfaces):
+        node = ET.SubElement(devices, "interface", type="network")
+        ET.SubElement(node, "mac", address=interface.mac or names.mac_address(instance, number))
+        ET.SubElement(node, "source", network=interface.network)
+        ET.SubElement(node, "model", type="virtio")
+    serial = ET.SubElement(devices, "serial", type="pty")
+    ET.SubElement(serial, "log", file=places.console_log, append="on")
+    ET.SubElement(ET.SubElement(devices, "console", type="pty"), "target", type="serial")
+    random = ET.SubElement(devices, "rng", model="virtio")
+    _text(random, "backend", "/dev/urandom", model="random")
+    ET.SubElement(devices, "memballoon", model="virtio")
+    if platform.architecture == "x86_64":
+        # The guest says through it that its kernel has panicked; the domain is then kept as crashed.
+        ET.SubElement(devices, "panic", model="isa")
+
+
+def _disk(devices: ET.Element, disk: Disk, target: str) -> None:
+    node = ET.SubElement(devices, "disk", type="file", device="disk")
+    ET.SubElement(node, "driver", name="qemu", type=disk.format)
+    ET.SubElement(node, "source", file=disk.path)
+    ET.SubElement(node, "target", dev=target, bus="virtio")
+    if disk.read_only:
+        ET.SubElement(node, "readonly")
+    _text(node, "serial", disk.serial)

@@ -1,0 +1,205 @@
+"""The driver: one method for every operation, each a few words on top of the module that does it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import ClassVar, Self, TypeVar
+
+import msgspec
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from federation.contract import requests as r
+from federation.contract.call import Call
+from federation.contract.capabilities import Capabilities, Capability, Limits
+from federation.contract.errors import (
+    Cancelled,
+    HypervisorRefused,
+    HypervisorUnreachable,
+    OperationError,
+    OutcomeUnknown,
+)
+from federation.contract.instances import ConsoleOutput, Instance, InstancePage
+from federation.contract.nodes import Description, NodeList, ProbeReport
+from federation.contract.operations import find
+from federation_libvirt import console, inventory, power, sizing
+from federation_libvirt.attempt import Attempt
+from federation_libvirt.connection import start_event_loop
+from federation_libvirt.creation import create
+from federation_libvirt.fleet import Fleet
+from federation_libvirt.machine import Machine
+from federation_libvirt.removal import destroy
+from federation_libvirt.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+FLAGS = frozenset(
+    {
+        Capability.BOOT_IMAGE,
+        Capability.BOOT_KERNEL,
+        Capability.DATA_DISKS,
+        Capability.INTERFACES,
+        Capability.USER_DATA,
+        Capability.RESIZE,
+        Capability.GRACEFUL_POWER_OFF,
+        Capability.REBOOT,
+        Capability.SOFT_REBOOT,
+        Capability.PAUSE,
+        Capability.SUSPEND,
+        Capability.CONSOLE_OUTPUT,
+    }
+)
+"""What this driver can do, each tested on real QEMU."""
+
+LIMITS = Limits(max_data_disks=16, max_interfaces=8, max_console_bytes=1 << 20)
+"""q35 has 32 slots on its root bus; disks and interfaces take one each, other devices the rest."""
+
+
+class LibvirtDriver:
+    """Drives QEMU on one or more hosts through libvirt."""
+
+    settings: ClassVar[type[msgspec.Struct]] = Settings
+
+    def __init__(self, settings: Settings, cluster: str) -> None:
+        self._fleet = Fleet(settings, cluster)
+
+    @classmethod
+    def open(cls, settings: msgspec.Struct, cluster: str) -> Self:
+        """Make the driver; hosts are reached when they are needed.  TypeError when the settings are not ours."""
+        if not isinstance(settings, Settings):
+            raise TypeError(f"settings are {type(settings).__name__}, expected {Settings.__qualname__}")
+        start_event_loop()
+        return cls(settings, cluster)
+
+    def description(self) -> Description:
+        """Name, version, releases and capabilities."""
+        return Description(
+            driver="libvirt",
+            driver_version=version("federation-driver-libvirt"),
+            releases=("1.0", "1.0"),
+            capabilities=Capabilities(flags=FLAGS, limits=LIMITS),
+        )
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self._fleet.close()
+
+    def describe(self, _call: Call, _request: r.Describe) -> Description:
+        """Say who the driver is."""
+        return self.description()
+
+    def probe(self, _call: Call, _request: r.Probe) -> ProbeReport:
+        """Ask every host for its version."""
+        return _declared("probe", lambda: inventory.probe(self._fleet))
+
+    def list_nodes(self, call: Call, _request: r.ListNodes) -> NodeList:
+        """Measure every host."""
+        return _declared("list_nodes", lambda: inventory.nodes(self._fleet, Attempt(call)))
+
+    def get_instance(self, _call: Call, request: r.GetInstance) -> Instance:
+        """Read one instance."""
+        return _declared("get_instance", lambda: self._facts(self._fleet.find(request.instance)))
+
+    def list_instances(self, _call: Call, request: r.ListInstances) -> InstancePage:
+        """Read a page of instances."""
+        return _declared("list_instances", lambda: inventory.instances(self._fleet, request))
+
+    def get_console_output(self, _call: Call, request: r.GetConsoleOutput) -> ConsoleOutput:
+        """Read the end of the serial console's log."""
+        return _declared(
+            "get_console_output", lambda: console.output(self._fleet, request.instance, request.max_bytes)
+        )  # fmt: skip
+
+    def create(self, call: Call, request: r.Create) -> Instance:
+        """Make an instance."""
+        return self._converge("create", call, lambda attempt: self._facts(create(self._fleet, attempt, request)))
+
+    def destroy(self, call: Call, request: r.Destroy) -> r.Empty:
+        """Remove an instance."""
+
+        def work(attempt: Attempt) -> r.Empty:
+            destroy(self._fleet, attempt, request.instance)
+            return r.Empty()
+
+        return self._converge("destroy", call, work)
+
+    def resize(self, call: Call, request: r.Resize) -> Instance:
+        """Give a stopped instance another flavour."""
+        return self._change("resize", call, lambda attempt: sizing.resize(self._fleet, attempt, request))
+
+    def power_on(self, call: Call, request: r.PowerOn) -> Instance:
+        """Start an instance."""
+        return self._change("power_on", call, lambda attempt: power.power_on(self._fleet, attempt, request.instance))
+
+    def power_off(self, call: Call, request: r.PowerOff) -> Instance:
+        """Stop an instance."""
+        return self._change("power_off", call, lambda attempt: power.power_off(self._fleet, attempt, request))
+
+    def reboot(self, call: Call, request: r.Reboot) -> Instance:
+        """Restart an instance."""
+        return self._change("reboot", call, lambda attempt: power.reboot(self._fleet, attempt, request))
+
+    def pause(self, call: Call, request: r.Pause) -> Instance:
+        """Halt an instance's processors."""
+        return self._change("pause", call, lambda attempt: power.pause(self._fleet, attempt, request.instance))
+
+    def unpause(self, call: Call, request: r.Unpause) -> Instance:
+        """Let an instance's processors run."""
+        return self._change("unpause", call, lambda attempt: power.unpause(self._fleet, attempt, request.instance))
+
+    def suspend(self, call: Call, request: r.Suspend) -> Instance:
+        """Save an instance's memory and stop it."""
+        return self._change("suspend", call, lambda attempt: power.suspend(self._fleet, attempt, request.instance))
+
+    def resume(self, call: Call, request: r.Resume) -> Instance:
+        """Bring a suspended instance back."""
+        return self._change("resume", call, lambda attempt: power.resume(self._fleet, attempt, request.instance))
+
+    def _facts(self, machine: Machine) -> Instance:
+        return machine.instance_facts(self._fleet.cluster)
+
+    def _change(self, operation: str, call: Call, work: Callable[[Attempt], Machine]) -> Instance:
+        return self._converge(operation, call, lambda attempt: self._facts(work(attempt)))
+
+    def _converge(self, operation: str, call: Call, work: Callable[[Attempt], Answer]) -> Answer:
+        """Do the work, and do it again as a recovery when the host is lost after something was sent to it.
+
+        Every operation is convergent, so the second run finds out what became of the first.  Raises OutcomeUnknown when
+        the host does not come back within the tries that the settings allow.
+        """
+        attempt = Attempt(call)
+        retrying = Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, HypervisorUnreachable) and attempt.changes > 0),
+            stop=stop_after_attempt(self._fleet.settings.timeouts.settle_tries),
+            wait=wait_random_exponential(multiplier=1.0, min=1.0, max=5.0),
+            sleep=lambda seconds: _wait_for_host(attempt, seconds),
+            reraise=True,
+        )
+        try:
+            return retrying(lambda: _declared(operation, lambda: work(attempt)))
+        except HypervisorUnreachable as error:
+            if not attempt.changes:
+                raise
+            raise OutcomeUnknown(f"the host was lost in the middle of {operation}: {error.message}") from error
+
+
+def _wait_for_host(attempt: Attempt, seconds: float) -> None:
+    attempt.recovering = True
+    attempt.progress(None, "the host was lost; waiting for it")
+    try:
+        attempt.sleep(seconds)
+    except Cancelled as error:
+        raise OutcomeUnknown("cancelled while the host was lost in the middle of a change") from error
+
+
+def _declared(operation: str, work: Callable[[], Answer]) -> Answer:
+    """Run, and turn an error that this operation does not declare into one that it does, in the same words."""
+    try:
+        return work()
+    except OperationError as error:
+        if find(operation).may_raise(error.code):
+            raise
+        raise HypervisorRefused(error.message, **error.detail) from error

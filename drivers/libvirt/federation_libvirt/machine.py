@@ -1,0 +1,214 @@
+"""One domain on one host: looked at and changed, one libvirt call each."""
+
+from __future__ import annotations
+
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from federation.contract.errors import (
+    Conflict,
+    HypervisorRefused,
+    InvalidState,
+    NotFound,
+    OperationError,
+    OutcomeUnknown,
+    TimedOut,
+)
+from federation.contract.instances import Instance, PowerState
+from federation_libvirt import connection, domain_xml, facts, ownership
+from federation_libvirt.attempt import Attempt
+from federation_libvirt.connection import Native
+from federation_libvirt.facts import Look
+from federation_libvirt.host import Host
+from federation_libvirt.ownership import Ownership
+
+_LOOK_SECONDS = 0.2
+_LOOK_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A change of the power state; ``slow`` ones move the guest's whole memory."""
+
+    verb: str
+    act: Callable[[Native], object]
+    target: PowerState
+    slow: bool = False
+
+
+class Machine:
+    """A domain, named by its UUID, which is the instance's id."""
+
+    def __init__(self, host: Host, instance: str) -> None:
+        self.host = host
+        self.instance = instance
+        self._link = host.link
+
+    def look(self) -> Look:
+        """How it is now; NotFound when it is gone."""
+        for _ in range(_LOOK_TRIES):
+            try:
+                return self._link.read(f"look at {self.instance}", lambda c: _look(self._find(c)))
+            except InvalidState:
+                continue  # it stopped between two questions
+        raise Conflict(f"{self.host.node}: {self.instance} starts and stops all the time", instance=self.instance)
+
+    def wait_idle(self, attempt: Attempt) -> Look:
+        """How it is once nothing is going on any more: an older attempt's call may be under way.
+
+        Raises OutcomeUnknown when it does not come to an end.
+        """
+        end = time.monotonic() + self.host.settings.timeouts.save_seconds
+        while (look := self.look()).busy:
+            if time.monotonic() > end:
+                raise OutcomeUnknown(f"{self.host.node}: {self.instance} is still busy: {look.busy}", busy=look.busy)
+            attempt.progress(None, f"waiting for the hypervisor: {look.busy}")
+            attempt.sleep(_LOOK_SECONDS)
+        return look
+
+    def definition(self) -> ET.Element:
+        """The definition on disk, which the next start takes."""
+        flags = connection.XML_INACTIVE | connection.XML_SECURE
+        return domain_xml.parse(
+            self._link.read(f"read the definition of {self.instance}", lambda c: self._find(c).XMLDesc(flags))
+        )
+
+    def current(self) -> ET.Element:
+        """The running domain, or the definition when it does not run."""
+        return domain_xml.parse(self._link.read(f"read {self.instance}", lambda c: self._find(c).XMLDesc()))
+
+    def owner(self) -> Ownership:
+        """Our metadata in the definition.  Conflict when somebody has removed it meanwhile."""
+        owner = ownership.read(self.definition())
+        if owner is None:
+            raise Conflict(f"{self.host.node}: {self.instance} has lost our metadata", instance=self.instance)
+        return owner
+
+    def instance_facts(self, cluster: str) -> Instance:
+        """What the contract says of it."""
+        return facts.instance(self.current(), self.look(), self.host.node, cluster)
+
+    def define(self, attempt: Attempt, xml: str) -> None:
+        """Make or replace the definition; libvirt checks it against its schema."""
+        flags = connection.DEFINE_VALIDATE
+        self._link.change(attempt, f"define {self.instance}", lambda c: c.defineXMLFlags(xml, flags))
+
+    def write_owner(self, attempt: Attempt, owner: Ownership, *, live: bool) -> None:
+        """Replace our metadata in the definition, and in the running domain too when ``live``."""
+        flags = connection.CONFIG | (connection.LIVE if live else 0)
+        text = ownership.plain_text(owner)
+        self._change(
+            attempt,
+            "mark",
+            lambda d: d.setMetadata(
+                connection.METADATA_ELEMENT, text, ownership.PREFIX, ownership.NAMESPACE, flags
+            ),
+        )  # fmt: skip
+
+    def start(self, attempt: Attempt) -> None:
+        """Start it, from the saved memory when there is one."""
+        self._reach(attempt, _Step("start", lambda d: d.create(), PowerState.RUNNING, slow=True))
+
+    def stop(self, attempt: Attempt) -> None:
+        """Take the power away; forget a saved memory."""
+        if self.look().saved:
+            self._change(attempt, "forget the saved memory of", lambda d: d.managedSaveRemove(0))
+        else:
+            self._reach(attempt, _Step("stop", lambda d: d.destroy(), PowerState.STOPPED))
+
+    def press_power_button(self, attempt: Attempt) -> None:
+        """Ask the guest to shut down; it may not listen."""
+        flags = connection.SHUTDOWN_ACPI
+        self._reach(attempt, _Step("ask to shut down", lambda d: d.shutdownFlags(flags), PowerState.STOPPED))
+
+    def pause(self, attempt: Attempt) -> None:
+        """Halt its processors."""
+        self._reach(attempt, _Step("pause", lambda d: d.suspend(), PowerState.PAUSED))
+
+    def unpause(self, attempt: Attempt) -> None:
+        """Let its processors run."""
+        self._reach(attempt, _Step("unpause", lambda d: d.resume(), PowerState.RUNNING))
+
+    def save(self, attempt: Attempt, meanwhile: Callable[[], None]) -> None:
+        """Save its memory and stop it; it will run when it comes back, even if it was paused.
+
+        ``meanwhile`` is called while it lasts; what it raises leaves the save going on.
+        """
+        flags = connection.SAVE_RUNNING
+        step = _Step("save the memory of", lambda d: d.managedSave(flags), PowerState.SUSPENDED, slow=True)
+        self._reach(attempt, step, meanwhile)
+
+    def job_percent(self) -> float | None:
+        """How far the job has come that is under way, None when there is none or nobody knows."""
+        try:
+            info = self._link.read(f"look at the job of {self.instance}", lambda c: self._find(c).jobInfo())
+        except (InvalidState, NotFound):
+            return None
+        kind, total, processed = info[0], info[3], info[4]
+        return min(100.0 * processed / total, 100.0) if kind in connection.JOB_RUNNING and total else None
+
+    def abort_job(self, attempt: Attempt) -> None:
+        """Give up what is going on; nothing when that has come to its end."""
+        try:
+            self._change(attempt, "abort the job of", lambda d: d.abortJob())
+        except InvalidState:
+            return
+
+    def undefine(self, attempt: Attempt) -> None:
+        """Remove the definition with all that libvirt keeps beside it; NotFound when it is gone."""
+        self._change(attempt, "undefine", lambda d: d.undefineFlags(connection.UNDEFINE_ALL))
+
+    def _reach(self, attempt: Attempt, step: _Step, meanwhile: Callable[[], None] | None = None) -> None:
+        """Change it; an error counts for nothing when it is where it should be: an older call was faster."""
+        limit = self.host.settings.timeouts.save_seconds if step.slow else None
+        try:
+            self._link.change(
+                attempt,
+                f"{step.verb} {self.instance}",
+                lambda c: step.act(self._find(c)),
+                seconds=limit,
+                meanwhile=meanwhile,
+            )
+        except (InvalidState, HypervisorRefused, TimedOut, Conflict) as error:
+            if self.wait_idle(attempt).power_state is not step.target:
+                raise _stated(error) from error
+
+    def _change(self, attempt: Attempt, verb: str, act: Callable[[Native], object]) -> None:
+        self._link.change(attempt, f"{verb} {self.instance}", lambda c: act(self._find(c)))
+
+    def _find(self, native: Native) -> Native:
+        return native.lookupByUUIDString(self.instance)
+
+
+def _stated(error: OperationError) -> OperationError:
+    """Turn libvirt's "not valid now" after we had looked into a conflict: somebody else moved the domain."""
+    return Conflict(error.message, **error.detail) if isinstance(error, InvalidState) else error
+
+
+def _look(domain: Native) -> Look:
+    active = bool(domain.isActive())
+    state, reason = domain.state()
+    name = connection.STATE_NAMES.get(state, "nostate")
+    if not active:
+        return Look(
+            state=name,
+            active=False,
+            saved=domain.hasManagedSaveImage(0) == 1,
+            never_started=reason in connection.NEVER_STARTED,
+        )
+    busy = ""
+    if name == "paused" and reason in connection.TRANSIENT_PAUSES:
+        busy = f"paused for the moment (reason {reason})"
+    elif domain.jobInfo()[0] in connection.JOB_RUNNING:
+        busy = "a job is running"
+    crashed = name == "crashed" or (name == "paused" and reason == connection.PAUSED_CRASHED)
+    return Look(state=name, active=True, busy=busy, guest_crashed=crashed)
+
+
+def replaced(owner: Ownership, **changes: object) -> Ownership:
+    """The same metadata with some fields changed."""
+    return msgspec.structs.replace(owner, **changes)

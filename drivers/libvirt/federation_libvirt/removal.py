@@ -1,0 +1,55 @@
+"""destroy, and the removal of everything that bears an instance's id."""
+
+from __future__ import annotations
+
+from federation.contract.errors import NotFound
+from federation_libvirt import names
+from federation_libvirt.attempt import Attempt
+from federation_libvirt.fleet import Fleet
+from federation_libvirt.host import Host
+from federation_libvirt.machine import Machine
+
+
+def destroy(fleet: Fleet, attempt: Attempt, instance: str) -> None:
+    """Stop and remove an instance with its disks and logs; one that is not there is cleaned up after and succeeds.
+
+    The definition goes last: as long as anything is left, it is the note of it.
+    """
+    machine = fleet.find_any(instance)
+    if machine is None:
+        for host in fleet.hosts.values():
+            remove_files(attempt, host, instance, console=True)
+        return
+    fleet.check_owned(machine)
+    try:
+        remove(attempt, machine)
+    except NotFound:
+        # An earlier attempt's last call has come through after we had looked.
+        remove_files(attempt, machine.host, instance, console=True)
+
+
+def remove(attempt: Attempt, machine: Machine) -> None:
+    """Stop a domain and remove it with everything that bears its id.  NotFound when it vanishes meanwhile."""
+    if machine.look().active:
+        attempt.progress(None, "stopping")
+        machine.stop(attempt)
+    attempt.progress(None, "removing disks")
+    remove_files(attempt, machine.host, machine.instance, console=True)
+    machine.undefine(attempt)
+
+
+def remove_files(attempt: Attempt, host: Host, instance: str, *, console: bool) -> None:
+    """Delete the instance's volumes, what it began to fetch and did not finish, and its console logs when asked to."""
+    present = host.disks.volumes()
+    own = [name for name in present if names.belongs_to(instance, name)]
+    for name in sorted(own + names.unfinished_fetches(instance, present)):
+        host.disks.delete(attempt, name)
+    if not console:
+        return
+    if names.console_log(instance) in host.console.volumes():
+        # virtlogd has made further files beside the log when it grew; libvirt does not know of them yet.
+        host.console.rescan(attempt)
+    for name in sorted(host.console.volumes(), reverse=True):
+        # The first file last: as long as it is there, a repeat looks for the others.
+        if names.belongs_to(instance, name):
+            host.console.delete(attempt, name)

@@ -1,0 +1,207 @@
+"""One storage pool of one host: volumes made, filled, read and deleted through libvirt, so remote hosts work too."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from functools import partial
+
+from federation.contract.errors import HypervisorRefused, InvalidState, NotSupported, OperationError
+from federation_libvirt.attempt import Attempt
+from federation_libvirt.connection import Link, Native
+from federation_libvirt.domain_xml import parse
+from federation_libvirt.faults import code_of
+
+logger = logging.getLogger(__name__)
+
+FILE_POOLS = frozenset({"dir", "fs", "netfs"})
+"""Pool types whose volumes are files."""
+_POOL_IDS = uuid.UUID("6d0c5c0e-9a0c-5b8e-9a0e-0d3f6a1c7b42")
+_MODE_SHARED = "0644"
+_MODE_OWN = "0600"
+_BUILDING_SECONDS = 60.0
+
+
+class Pool:
+    """A storage pool by name; ``directory`` is where it is made when the host has none of that name."""
+
+    def __init__(self, link: Link, name: str, directory: str) -> None:
+        self._link = link
+        self._name = name
+        self._directory = directory
+
+    def prepare(self, attempt: Attempt) -> None:
+        """Make and start the pool where it is missing.  NotSupported when it is there and its volumes are no files."""
+        what = f"find storage pool {self._name}"
+        described = self._link.find(what, self._describe, missing="VIR_ERR_NO_STORAGE_POOL")
+        if described is None:
+            # The id is derived from the name, so two workers that do this at the same time define the same pool.
+            self._link.change(attempt, f"define {self._name}", lambda c: c.storagePoolDefineXML(self._definition()))
+        elif described[0] not in FILE_POOLS:
+            raise NotSupported(
+                f"{self._link.node}: storage pool {self._name} is of type {described[0]}; supported: dir, fs, netfs"
+            )
+        if described is None or not described[1]:
+            self._start(attempt)
+
+    def folder(self) -> str:
+        """The directory on the host in which volumes lie."""
+        pool = self._link.read(f"read storage pool {self._name}", lambda c: parse(self._find(c).XMLDesc()))
+        return pool.findtext("target/path", self._directory)
+
+    def exists(self) -> bool:
+        """Whether the host has the pool, started."""
+        what = f"find storage pool {self._name}"
+        described = self._link.find(what, self._describe, missing="VIR_ERR_NO_STORAGE_POOL")
+        return described is not None and described[1]
+
+    def volumes(self) -> list[str]:
+        """Names of all volumes; none when the pool is missing or stopped."""
+        if not self.exists():
+            return []
+        names: list[str] = self._link.read(f"list {self._name}", lambda c: self._find(c).listVolumes())
+        return names
+
+    def space(self) -> tuple[int, int]:
+        """Bytes in all, and bytes in use; zeros when the pool is missing or stopped."""
+        if not self.exists():
+            return 0, 0
+        _, capacity, _, available = self._link.read(f"measure {self._name}", lambda c: self._find(c).info())
+        return int(capacity), int(capacity - available)
+
+    def make(self, attempt: Attempt, name: str, *, shared: bool = False) -> None:
+        """Make an empty file; ``shared`` ones may be read by every virtual machine of the host."""
+        self._make(attempt, name, _volume(name, 0, "raw", _MODE_SHARED if shared else _MODE_OWN))
+
+    def make_disk(self, attempt: Attempt, name: str, size_bytes: int, backing: tuple[str, str] | None = None) -> None:
+        """Make a qcow2 disk, blank or on top of ``backing`` (path on the host and format)."""
+        volume = _volume(name, size_bytes, "qcow2", _MODE_OWN)
+        if backing is not None:
+            node = ET.SubElement(volume, "backingStore")
+            ET.SubElement(node, "path").text = backing[0]
+            ET.SubElement(node, "format", type=backing[1])
+        self._make(attempt, name, volume)
+
+    def fill(self, attempt: Attempt, name: str, chunks: Iterable[bytes]) -> None:
+        """Write a volume's content, asking for leave before every chunk."""
+        what = f"write volume {name}"
+        stream = self._link.change(attempt, what, lambda c: _begin_upload(c, self._find(c), name))
+        try:
+            for chunk in chunks:
+                self._link.change(attempt, what, partial(_send, stream, chunk))
+            self._link.change(attempt, what, lambda _: stream.finish())
+        except BaseException:
+            # An open stream would hold the volume; ending it changes nothing that was written.
+            self._abort(stream, what)
+            raise
+
+    def delete(self, attempt: Attempt, name: str) -> None:
+        """Delete a volume; one that is not there is deleted already."""
+        end = time.monotonic() + _BUILDING_SECONDS
+        while True:
+            try:
+                self._link.change(
+                    attempt, f"delete volume {name}", lambda c: self._find(c).storageVolLookupByName(name).delete(0)
+                )
+            except InvalidState as error:
+                # "volume is still being allocated": an earlier attempt's call is still at it.
+                if time.monotonic() > end:
+                    raise HypervisorRefused(error.message, **error.detail) from error
+                attempt.sleep(0.2)
+            except OperationError as error:
+                if code_of(error) != "VIR_ERR_NO_STORAGE_VOL":
+                    raise
+                return
+            else:
+                return
+
+    def tail(self, name: str, limit: int) -> tuple[bytes, bool]:
+        """The last ``limit`` bytes of a volume, and whether there is more before them; nothing when it is not there."""
+        found = self._link.find(
+            f"read volume {name}", lambda c: _tail(c, self._find(c), name, limit), missing="VIR_ERR_NO_STORAGE_VOL"
+        )
+        return found or (b"", False)
+
+    def rescan(self, attempt: Attempt) -> None:
+        """Let libvirt see files that others made, such as rotated logs."""
+        if self.exists():
+            self._link.change(attempt, f"refresh {self._name}", lambda c: self._find(c).refresh(0))
+
+    def _start(self, attempt: Attempt) -> None:
+        self._link.change(attempt, f"build {self._name}", lambda c: self._find(c).build(0))
+        try:
+            self._link.change(attempt, f"start {self._name}", lambda c: self._find(c).create(0))
+        except InvalidState:
+            if not self.exists():
+                raise
+        self._link.change(attempt, f"autostart {self._name}", lambda c: self._find(c).setAutostart(1))
+
+    def _make(self, attempt: Attempt, name: str, volume: ET.Element) -> None:
+        text = ET.tostring(volume, encoding="unicode")
+        self._link.change(attempt, f"make volume {name}", lambda c: self._find(c).createXML(text, 0))
+
+    def _abort(self, stream: Native, what: str) -> None:
+        try:
+            self._link.read(what, lambda _: stream.abort())
+        except OperationError:
+            logger.info("%s: the stream had ended by itself", what, exc_info=True)
+
+    def _find(self, connection: Native) -> Native:
+        return connection.storagePoolLookupByName(self._name)
+
+    def _describe(self, connection: Native) -> tuple[str, bool]:
+        pool = self._find(connection)
+        return parse(pool.XMLDesc()).get("type", ""), bool(pool.isActive())
+
+    def _definition(self) -> str:
+        pool = ET.Element("pool", type="dir")
+        ET.SubElement(pool, "name").text = self._name
+        ET.SubElement(pool, "uuid").text = str(uuid.uuid5(_POOL_IDS, self._name))
+        target = ET.SubElement(pool, "target")
+        ET.SubElement(target, "path").text = self._directory
+        # Others may pass through to a file whose name they know, not list the directory.
+        ET.SubElement(ET.SubElement(target, "permissions"), "mode").text = "0711"
+        return ET.tostring(pool, encoding="unicode")
+
+
+def _volume(name: str, size_bytes: int, kind: str, mode: str) -> ET.Element:
+    volume = ET.Element("volume")
+    ET.SubElement(volume, "name").text = name
+    ET.SubElement(volume, "capacity", unit="bytes").text = str(size_bytes)
+    ET.SubElement(volume, "allocation", unit="bytes").text = "0"
+    target = ET.SubElement(volume, "target")
+    ET.SubElement(target, "format", type=kind)
+    ET.SubElement(ET.SubElement(target, "permissions"), "mode").text = mode
+    if kind == "qcow2":
+        ET.SubElement(target, "compat").text = "1.1"
+    return volume
+
+
+def _begin_upload(connection: Native, pool: Native, name: str) -> Native:
+    stream = connection.newStream(0)
+    pool.storageVolLookupByName(name).upload(stream, 0, 0, 0)
+    return stream
+
+
+def _send(stream: Native, chunk: bytes, _connection: Native) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[stream.send(bytes(view[:262144])) :]
+
+
+def _tail(connection: Native, pool: Native, name: str, limit: int) -> tuple[bytes, bool]:
+    volume = pool.storageVolLookupByName(name)
+    size = volume.info()[1]
+    start = max(0, size - limit)
+    if size == 0:
+        return b"", False
+    stream = connection.newStream(0)
+    volume.download(stream, start, size - start, 0)
+    pieces = []
+    while piece := stream.recv(262144):
+        pieces.append(piece)
+    stream.finish()
+    return b"".join(pieces), start > 0
