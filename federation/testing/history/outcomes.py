@@ -75,6 +75,7 @@ def _contradicted(line: Line) -> Iterator[Finding]:
             continue
         if settled.kind is not OutcomeKind.SUCCEEDED:
             yield from _left_effects(line, settled, mine, before)
+            standing = standing if not mine or before == state else None
             continue
         rule = EXPECTATIONS.get(accepted.name)
         expected = rule(before, accepted.arguments) if rule else None
