@@ -1,7 +1,7 @@
 """Worlds and workers that end with the test."""
 
 import pytest
-from worker.scripted import Runner, World
+from worker.world import Runner, World
 
 
 @pytest.fixture

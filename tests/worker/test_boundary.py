@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker.scripted import TinyDriver, an_instance, key, opened
 from worker.test_calls import Setting
+from worker.tiny_driver import TinyDriver, an_instance, key, opened
 
 from federation.contract import errors as e
 from federation.contract.call import Revoked
@@ -153,7 +153,7 @@ def test_an_undeclared_exception_leaves_the_process_by_its_class_name_only(caplo
     assert "ConnectionError" in outcome.message
     assert "hunter" not in str(outcome)
     assert "hunter" not in caplog.text
-    assert "scripted.py" in caplog.text, "the log has the traceback"
+    assert "tiny_driver.py" in caplog.text, "the log has the traceback"
 
 
 def test_even_the_messages_of_catalogue_errors_are_cleaned():

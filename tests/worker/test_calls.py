@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from worker.scripted import eventually, key
+from worker.tiny_driver import eventually, key
 
 from federation.contract.call import Revoked
 from federation.contract.errors import Cancelled, DriverBug, TimedOut

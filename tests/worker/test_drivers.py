@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import msgspec
 import pytest
-from worker.scripted import TinyDriver
+from worker.tiny_driver import TinyDriver
 
 from federation.contract.errors import HypervisorUnreachable
 from federation.worker.drivers import GROUP, find_driver, open_driver, read_settings, served_by

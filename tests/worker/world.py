@@ -4,84 +4,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 
-from federation.contract.capabilities import Capabilities, Capability
-from federation.contract.instances import Instance, PowerState
-from federation.contract.nodes import Description
-from federation.contract.operations import DECLARED, find
-from federation.contract.outcomes import Outcome
-from federation.contract.requests import Empty
+from worker.facts import FAST, Facts
+from worker.tiny_driver import TinyDriver, opened
+
 from federation.protocol.admission import Admission, HeartbeatAnswer
-from federation.protocol.answer_table import Case, Limits, answer
 from federation.protocol.envelope import Answer, Command, Progress, Question, Report
-from federation.protocol.lease import LeaseTerms, Stamp
-from federation.protocol.ledger import Dropped, KeyFacts, OperationFacts, apply_report
-from federation.protocol.partition_map import partition_of
-from federation.worker.boundary import Served
-from federation.worker.drivers import OpenDriver, served_by
+from federation.protocol.lease import LeaseTerms
 from federation.worker.errors import Unavailable
 from federation.worker.ports import Ports
-from federation.worker.redaction import Redactor
 from federation.worker.settings import WorkerSettings
 from federation.worker.worker import Worker
-
-INSTANCE = "11111111-1111-4111-8111-{:012d}"
-FAST = LeaseTerms(0.3, 0.06)
-
-
-def key(number: int) -> str:
-    return INSTANCE.format(number)
-
-
-def eventually(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
-    """Watch a condition until it holds; fails after a deadline."""
-    ends = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > ends:
-            raise AssertionError(f"within {seconds} s not seen: {what}")
-        time.sleep(0.002)
-
-
-def an_instance(instance: str) -> Instance:
-    return Instance(id=instance, name="vm", node="n1", power_state=PowerState.RUNNING, vcpus=1, memory_bytes=1 << 28)
-
-
-class TinyDriver:
-    """Does, for every operation, what the test's ``act(call, request)`` does; returns a fitting result unless it does."""
-
-    def __init__(self, act: Callable[..., object] = lambda _call, _request: None) -> None:
-        self.act = act
-        self.closed = False
-        for operation in DECLARED:
-            setattr(self, operation.name, self._method(operation.name))
-
-    def _method(self, name: str) -> Callable[..., object]:
-        def method(call, request):
-            result = self.act(call, request)
-            if result is not None:
-                return result
-            return Empty() if find(name).result is Empty else an_instance(getattr(request, "instance", key(0)))
-
-        return method
-
-    def description(self) -> Description:
-        return Description(
-            driver="tiny",
-            driver_version="1.2.3",
-            releases=("1.0", "1.0"),
-            capabilities=Capabilities(flags=frozenset(Capability)),
-        )
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def opened(driver: TinyDriver, secrets: tuple[str, ...] = ()) -> OpenDriver:
-    description = driver.description()
-    served: Served = served_by(description)
-    return OpenDriver(driver, served, description, Redactor(secrets))
 
 
 class IoThread:
@@ -148,29 +83,23 @@ class Consumer:
         assert done.wait(timeout)
 
 
-class World:
-    """Partitions with a single active consumer each, answers, reports, and the manager's durable facts.
+class World(Facts):
+    """Partitions with a single active consumer each, answers and reports, around the facts of a manager.
 
-    ``deaf`` loses every question; ``refuses_reports`` nacks that many reports; ``admits`` replaces admission.
+    ``deaf`` loses every question; ``refuses_reports`` nacks that many reports, ``silent_reports`` leaves that many without
+    a confirm; ``unreachable`` calls of the manager fail.
     """
 
     def __init__(self, terms: LeaseTerms = FAST, partitions: int = 2, grants: int = 5) -> None:
+        super().__init__(terms, partitions, grants)
         self.io = IoThread()
-        self.limits = Limits(grants=grants, terms=terms)
-        self.partitions = partitions
-        self.epoch = 1
         self.queues: dict[int, deque[Copy]] = {p: deque() for p in range(partitions)}
         self.consumers: list[Consumer] = []
         self.acked: list[Copy] = []
         self.rejected: list[Copy] = []
-        self.keys: dict[str, KeyFacts] = {}
-        self.operations: dict[str, OperationFacts] = {}
-        self.outcomes: dict[str, Outcome] = {}
-        self.dropped: list[Report] = []
         self.reports: list[Report] = []
         self.questions: list[Question] = []
         self.progressed: list[Progress] = []
-        self.verdicts: list[str] = []
         self.listeners: dict[str, Callable[[Answer], None]] = {}
         self.deaf = False
         self.refuses_reports = 0
@@ -182,38 +111,21 @@ class World:
         self.refusal: Exception | None = None
         self.known = True
         self.drains = False
-        self._sequences: dict[str, int] = {}
 
     # What a test does
 
-    def submit(self, name: str = "power_on", number: int = 1, **more: object) -> str:
+    def submit(self, name: str = "power_on", number: int = 1, *, error: str | None = None, **more: object) -> str:
         """Accept and publish one operation; returns its id."""
-        k = key(number)
-        sequence = self._sequences[k] = self._sequences.get(k, 0) + 1
-        operation = f"op-{number}-{sequence}"
-        error = more.pop("error", None)
-        fields = {
-            "operation": operation, "name": name, "revision": 1, "release": "1.0", "cluster": "c", "epoch": self.epoch,
-            "partition": partition_of(k, self.partitions), "key": k, "sequence": sequence, "round": 1,
-            "deadline": None, "arguments": {"instance": k},
-        } | more  # fmt: skip
-        command = Command(**fields)
-        facts = OperationFacts(operation, k, sequence, deadline=command.deadline)
-
-        def accepted() -> None:
-            self.keys.setdefault(k, KeyFacts(k))
-            self.operations[operation] = facts
-            self._publish(Copy(command, command.partition, error=error))
-
-        self.io.post(accepted)
-        return operation
+        command = self.accept(name, number, **more)
+        self.publish(Copy(command, command.partition, error=error))
+        return command.operation
 
     def publish(self, copy: Copy) -> None:
         """Put any message into a partition."""
         self.io.post(lambda: self._publish(copy))
 
     def cancel(self, operation: str) -> None:
-        self.io.post(lambda: self._change(operation, cancel_requested=True))
+        self.io.post(lambda: self.request_cancel(operation))
 
     def lose(self, consumer: Consumer, partition: int | None = None, *, comes_back: bool = True) -> None:
         """The broker takes everything (or a partition) back from a consumer, which subscribes again."""
@@ -226,10 +138,6 @@ class World:
             self._give_back(back)
 
         self.io.post(losing)
-
-    def wait(self, *operations: str, seconds: float = 10.0) -> list[Outcome]:
-        eventually(lambda: all(o in self.outcomes for o in operations), f"outcomes of {operations}", seconds)
-        return [self.outcomes[o] for o in operations]
 
     def settle_io(self) -> None:
         """Wait until everything posted so far has run."""
@@ -301,14 +209,10 @@ class World:
         self.questions.append(question)
         if self.deaf:
             return
-        facts, now = self.operations[question.operation], self._now()
-        case = Case(question, self.keys[question.key], facts, now, time.time(), self.limits)
-        decision = answer(case)
-        self.keys[question.key], self.operations[question.operation] = decision.key, decision.operation
-        self.verdicts.append(decision.answer.verdict)
+        said = self.answer(question)
         listener = self.listeners.get(question.worker)
         if listener is not None:
-            listener(decision.answer)
+            listener(said)
 
     def _reported(self, report: Report, on_settled: Callable[[bool], None]) -> None:
         self.reports.append(report)
@@ -320,21 +224,10 @@ class World:
             on_settled(False)  # noqa: FBT003
             return
         on_settled(True)  # noqa: FBT003
-        applied = apply_report(self.keys[report.key], self.operations[report.operation], report, self._now())
-        if isinstance(applied, Dropped):
-            self.dropped.append(report)
-            return
-        self.keys[report.key], self.operations[report.operation] = applied.key, applied.operation
-        self.outcomes[report.operation] = applied.outcome
+        self.apply(report)
 
     def progress(self, progress: Progress) -> None:
         self.progressed.append(progress)
-
-    def _change(self, operation: str, **facts: object) -> None:
-        self.operations[operation] = replace(self.operations[operation], **facts)
-
-    def _now(self) -> Stamp:
-        return Stamp("test", time.monotonic())
 
     # Admission
 
@@ -346,10 +239,7 @@ class World:
         if self.refusal is not None:
             raise self.refusal
         self.known = True
-        return Admission(
-            worker=announcement.worker, cluster="c", epoch=self.epoch, partitions=self.partitions, pin="1.0",
-            lease_seconds=self.limits.terms.lease, margin_seconds=self.limits.terms.margin, heartbeat_seconds=0.05,
-        )  # fmt: skip
+        return self.admission(announcement.worker)
 
     def heartbeat(self, heartbeat: object) -> HeartbeatAnswer:
         self.heartbeats.append(heartbeat)
