@@ -1,7 +1,7 @@
 """The URL of the bus, read once and carried as data.
 
 ``federation://user:password@host:5672,host2:5673/vhost?option=value&…`` leads to RabbitMQ,
-``federation+memory://name`` to the broker inside this process (``amqp://`` is read as ``federation://``).  The password is percent-decoded, kept out of every
+``federation+memory://user@name`` to the broker inside this process (``amqp://`` is read as ``federation://``).  The password is percent-decoded, kept out of every
 ``repr``, and never part of an error.
 """
 
@@ -105,8 +105,9 @@ def parse_address(url: str | Address, extra: Collection[str] = ()) -> Address:
     authority, _, path = rest.partition("/")
     options, kept = _read_query(query, extra)
     if scheme == MEMORY_SCHEME:
-        name = unquote(authority) or "default"
-        return Address(scheme, user="local", password="", name=name, options=options, extra=kept)
+        login, _, name = authority.rpartition("@")
+        user = unquote(login) or "local"
+        return Address(scheme, user=user, password="", name=unquote(name) or "default", options=options, extra=kept)
     user, password, endpoints = _read_authority(authority, options)
     return Address(
         scheme,

@@ -32,6 +32,8 @@ _ADD_SECONDS = 30.0
 _SILENCE_SECONDS = 10.0
 """How long the broker may think about consuming (a queue without a leader never answers)."""
 _HOLD_OFF_SECONDS = 30.0
+_DYING_SECONDS = 0.25
+"""A queue under deletion can still be seen after the cancel, and to consume it then would cost the whole channel."""
 _stamps = count(1)
 
 
@@ -198,14 +200,14 @@ class AmqpSubscription:
         reason = "the broker cancelled the consumer"
         if self._callbacks.on_lost is not None:
             call_back(self._callbacks.on_lost, reason, queue)
-        self._repair_later(f"{queue}: {reason}")
+        self._repair_later(f"{queue}: {reason}", _DYING_SECONDS)
 
-    def _repair_later(self, reason: str) -> None:
+    def _repair_later(self, reason: str, at_least: float = 0.0) -> None:
         if self._repairing:
             return
         self._repairing = True
         LOG.warning("a subscription is not whole for now: %s", reason)
-        self._engine.later(self._backoff.next(), self._repair)
+        self._engine.later(max(at_least, self._backoff.next()), self._repair)
 
     def _repair(self) -> None:
         self._repairing = False

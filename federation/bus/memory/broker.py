@@ -128,7 +128,9 @@ class MemoryBroker:
                 return None
             self._check_owner(connection, queue)
             queue.drop_expired()
-            return queue.ready, len(queue.consumers)
+            # RabbitMQ counts of a single-active-consumer queue's consumers only the active one.
+            consumers = min(1, len(queue.consumers)) if queue.rules.single_active else len(queue.consumers)
+            return queue.ready, consumers
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
