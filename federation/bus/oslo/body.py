@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import oslo_messaging
 from oslo_messaging._drivers import common as oslo_common
 from oslo_serialization import jsonutils
 
@@ -83,11 +84,18 @@ def encode_refusal(error: Exception, limit_bytes: int) -> bytes:
 
 
 def decode_reply(body: bytes, allowed_modules: list[str]) -> object:
-    """The result of a call, or raises what the server raised, rebuilt if its module is allowed, else RemoteError."""
-    fields = _decode(body)
-    failure = fields.get("failure")
-    if failure is not None:
-        raise oslo_common.deserialize_remote_exception(failure, allowed_modules)
+    """The result of a call, or raises what the server raised, rebuilt if its module is allowed, else RemoteError.
+
+    A reply that makes no sense raises MessagingException.
+    """
+    try:
+        fields = _decode(body)
+        failure = fields.get("failure")
+        error = None if failure is None else oslo_common.deserialize_remote_exception(failure, allowed_modules)
+    except (BadMessage, ValueError, TypeError, AttributeError) as unreadable:
+        raise oslo_messaging.MessagingException(f"the reply cannot be read: {unreadable}") from unreadable
+    if error is not None:
+        raise error
     return fields.get("result")
 
 

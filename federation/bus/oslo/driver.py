@@ -191,7 +191,9 @@ class FederationDriver(base.BaseDriver):  # type: ignore[misc]  # oslo.messaging
     def _call(self, station: Station, outgoing: _Outgoing, effort: Effort, monitor: float | None) -> Any:
         waiter = station.waiters.open(effort.deadline, monitor)
         try:
-            delivery = station.sender.call(partial(outgoing.prepared_call, station, waiter.correlation_id), waiter, effort)
+            delivery = station.sender.call(
+                partial(outgoing.prepared_call, station, waiter.correlation_id), waiter, effort
+            )
         finally:
             station.waiters.close(waiter)
         return body.decode_reply(delivery.body, self._allowed_remote_exmods)

@@ -10,6 +10,7 @@ oslo.messaging's RPC server calls ``acknowledge`` before it dispatches and ``rep
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -102,12 +103,14 @@ class OrderedRequest(RpcRequest):
         super().__init__(held, settler, replies, limit_bytes)
         self.key = body.ordering_key(held.request.context) or held.delivery.queue
         self._running = False
+        self._thread: threading.Thread | None = None
 
     def acknowledge(self) -> None:
         """Nothing yet; raises, so that the server skips it, when the broker has taken the message back."""
         if self.held.tenure.ended:
             self._settler.skipped(self.key)
             raise DeliveryTakenBackError(f"message {self.msg_id} was taken back by the broker and is delivered again")
+        self._thread = threading.current_thread()
         self._running = True
 
     def reply(self, reply: Any = None, failure: Any = None) -> None:
@@ -118,8 +121,18 @@ class OrderedRequest(RpcRequest):
             self._running = False
             self._settler.finished(self.held, self.key)
 
+    def finish_if_abandoned(self) -> None:
+        """An endpoint that raises SystemExit ends its executor's thread, and oslo.messaging tells nobody."""
+        if self._running and self._thread is not None and not self._thread.is_alive():
+            self._give_up()
+            self._settler.finished(self.held, self.key)
+
     def __del__(self) -> None:
-        """An endpoint that raises SystemExit or the like ends its dispatch too, and oslo.messaging tells nobody."""
+        """Nor does it tell of other exceptions that are no Exception: then nobody holds this message any more."""
         if self._running:
-            LOG.error("the endpoint of message %s ended without a reply; it counts as done", self.msg_id)
+            self._give_up()
             self._settler.soon(partial(self._settler.finished, self.held, self.key))
+
+    def _give_up(self) -> None:
+        self._running = False
+        LOG.error("the endpoint of message %s ended without a reply; it counts as done", self.msg_id)

@@ -16,7 +16,7 @@ Message = TypeVar("Message")
 
 
 class KeyOrder(Generic[Message]):
-    """Keeps per key what waits behind the message that runs.
+    """Keeps per key the message that runs and those that wait behind it.
 
     ``hand_over`` gets each message when its turn has come, without a lock held.  What waits is limited by the broker,
     which sends no more than the prefetch of each queue.
@@ -25,47 +25,54 @@ class KeyOrder(Generic[Message]):
     def __init__(self, hand_over: Callable[[Message], None]) -> None:
         self._hand_over = hand_over
         self._lock = threading.Lock()
-        self._waiting: dict[str, deque[Message]] = {}
+        self._lines: dict[str, deque[Message]] = {}
         self._stopped = False
 
-    def arrive(self, key: str, message: Message) -> None:
-        """A message came from the broker: run it now, or after those of its key that came before."""
+    def arrive(self, key: str, message: Message) -> bool:
+        """A message came from the broker: run it now (True), or after those of its key that came before."""
         with self._lock:
             if self._stopped:
-                return
-            queue = self._waiting.get(key)
-            if queue is not None:
-                queue.append(message)
-                return
-            self._waiting[key] = deque()
+                return False
+            line = self._lines.get(key)
+            if line is not None:
+                line.append(message)
+                return False
+            self._lines[key] = deque([message])
         self._hand_over(message)
+        return True
 
     def settled(self, key: str) -> None:
         """The running message of this key is settled: its successor's turn has come."""
         with self._lock:
-            queue = self._waiting.get(key)
-            if queue is None:
+            line = self._lines.get(key)
+            if line is None:
                 return
-            if not queue or self._stopped:
-                del self._waiting[key]
+            line.popleft()
+            if not line or self._stopped:
+                del self._lines[key]
                 return
-            message = queue.popleft()
+            message = line[0]
         self._hand_over(message)
+
+    def blocking(self) -> list[Message]:
+        """The running messages that others wait for."""
+        with self._lock:
+            return [line[0] for line in self._lines.values() if len(line) > 1]
 
     def drop_waiting(self, unwanted: Callable[[Message], bool]) -> None:
         """The broker took these back: drop those that have not begun (they come again); running keys stay busy."""
         with self._lock:
-            for key, queue in self._waiting.items():
-                self._waiting[key] = deque(message for message in queue if not unwanted(message))
+            for key, (runs, *waiting) in self._lines.items():
+                self._lines[key] = deque([runs, *(message for message in waiting if not unwanted(message))])
 
     def stop(self) -> None:
         """Hand over nothing more; what runs may still be settled."""
         with self._lock:
             self._stopped = True
-            for queue in self._waiting.values():
-                queue.clear()
+            for key, line in self._lines.items():
+                self._lines[key] = deque([line[0]])
 
     def __len__(self) -> int:
         """How many messages run or wait."""
         with self._lock:
-            return sum(1 + len(queue) for queue in self._waiting.values())
+            return sum(map(len, self._lines.values()))

@@ -133,7 +133,7 @@ class NotificationListener(base.Listener):  # type: ignore[misc]  # oslo.messagi
         self._subscription: Subscription | None = None
 
     def start(self, on_incoming_callback: Callable[[list[Notification]], None]) -> None:
-        """Begin to consume; raises TransportError when the broker does not let us."""
+        """Begin to consume; raises CannotListen when the broker does not let us."""
         super().start(on_incoming_callback)
         if self.batch_size > 1:
             self._batches = Batches(self.batch_size, self.batch_timeout, self._hand_over)
@@ -166,7 +166,9 @@ class NotificationListener(base.Listener):  # type: ignore[misc]  # oslo.messagi
         delivery = held.delivery
         times = _requeues(delivery.headers) + 1
         if times > self._reception.requeue_limit:
-            LOG.error("notification %s was requeued %d times: it goes to the dead letters", delivery.message_id, times - 1)
+            LOG.error(
+                "notification %s was requeued %d times: it goes to the dead letters", delivery.message_id, times - 1
+            )
             self._reject(delivery)
             return
         pause = min(_FIRST_REQUEUE_PAUSE * 2 ** min(times - 1, 20), _LONGEST_REQUEUE_PAUSE)

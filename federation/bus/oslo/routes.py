@@ -121,7 +121,9 @@ class Sources:
     def server(self, exchange: str, topic: str, server: str) -> Source:
         """Of one server; in an ordered transport it has a single active consumer too, should the name be used twice."""
         route = server_route(exchange, topic, server)
-        return self._on_route(route, self._ordered_arguments() if self._options.partitions else self._shared_arguments())
+        return self._on_route(
+            route, self._ordered_arguments() if self._options.partitions else self._shared_arguments()
+        )
 
     def partition(self, exchange: str, topic: str, partition: int) -> Source:
         """One ordered partition of a topic."""
@@ -132,7 +134,9 @@ class Sources:
         """One server's own queue of a topic's fanout messages; ``owner`` makes its name unique."""
         route = fanout_route(exchange, topic)
         queue = self._private_queue(owner, route.routing_key)
-        return Source(queue.name, (rpc_exchange(exchange), queue, Binding(route.exchange, queue.name, route.routing_key)))
+        return Source(
+            queue.name, (rpc_exchange(exchange), queue, Binding(route.exchange, queue.name, route.routing_key))
+        )
 
     def replies(self, owner: str) -> Source:
         """One caller's own queue of replies; its name is its routing key."""

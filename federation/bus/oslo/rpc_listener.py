@@ -26,6 +26,7 @@ from federation.protocol.partition_map import consumer_priority
 
 LOG = logging.getLogger(__name__)
 _CLOSE_SECONDS = 10.0
+_WATCH_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,9 @@ class Reception:
 class RpcListener(base.Listener):  # type: ignore[misc]  # oslo.messaging has no types
     """Hands requests to oslo.messaging's executor from the link's I/O thread; endpoints run in the executor's threads."""
 
-    def __init__(self, link: Link, sources: RpcSources, reception: Reception, replies: ReplySender, later: Later) -> None:
+    def __init__(
+        self, link: Link, sources: RpcSources, reception: Reception, replies: ReplySender, later: Later
+    ) -> None:
         super().__init__(1, None)
         self._link = link
         self._sources = sources
@@ -70,11 +73,12 @@ class RpcListener(base.Listener):  # type: ignore[misc]  # oslo.messaging has no
         self._partitions = {source.queue for source in sources.partitions}
         self._shared_tenures = Tenures([source.queue for source in (*sources.plain, *sources.keyed)])
         self._ordered_tenures = Tenures([source.queue for source in sources.partitions])
+        self._watching = False
         self._shared: Subscription | None = None
         self._ordered: Subscription | None = None
 
     def start(self, on_incoming_callback: Callable[[list[RpcRequest]], None]) -> None:
-        """Begin to consume; raises TransportError when the broker does not let us."""
+        """Begin to consume; raises CannotListen when the broker does not let us."""
         super().start(on_incoming_callback)
         shared = [Consumption(source.queue) for source in (*self._sources.plain, *self._sources.keyed)]
         ordered = [Consumption(each, consumer_priority(self._reception.consumer, each)) for each in self._partitions]
@@ -162,7 +166,8 @@ class RpcListener(base.Listener):  # type: ignore[misc]  # oslo.messaging has no
         held = Held(delivery, request, tenures.of(delivery.queue))
         if in_partition or (delivery.queue in self._keyed and body.ordering_key(request.context) is not None):
             ordered = OrderedRequest(held, self, self._replies, self._reception.limit_bytes)
-            self._order.arrive(ordered.key, ordered)
+            if not self._order.arrive(ordered.key, ordered):
+                self._watch()
         else:
             self._hand_over(RpcRequest(held, self, self._replies, self._reception.limit_bytes))
 
@@ -181,6 +186,18 @@ class RpcListener(base.Listener):  # type: ignore[misc]  # oslo.messaging has no
             if callback is not None:
                 callback([request])
 
+    def _watch(self) -> None:
+        """While messages wait for others of their key, look after those now and then."""
+        if not self._watching:
+            self._watching = self._later.after(_WATCH_SECONDS, self._look_after)
+
+    def _look_after(self) -> None:
+        self._watching = False
+        for request in self._order.blocking():
+            request.finish_if_abandoned()
+        if self._order.blocking():
+            self._watch()
+
     def _on_lost(self, tenures: Tenures, reason: str, queue: str | None) -> None:
         LOG.info("what is held of %s was taken back by the broker: %s", queue or "all queues of a channel", reason)
         tenures.end(queue)
@@ -188,7 +205,10 @@ class RpcListener(base.Listener):  # type: ignore[misc]  # oslo.messaging has no
 
     def _refuse(self, delivery: Delivery, error: BadMessage) -> None:
         LOG.error(
-            "message %s in %s is no request (%s): it goes to the dead letters", delivery.message_id, delivery.queue, error
+            "message %s in %s is no request (%s): it goes to the dead letters",
+            delivery.message_id,
+            delivery.queue,
+            error,
         )
         if delivery.reply_to is not None:
             refusal = body.encode_refusal(TransportError(str(error)), self._reception.limit_bytes)

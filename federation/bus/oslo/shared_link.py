@@ -11,7 +11,7 @@ from federation.bus.address import Address
 from federation.bus.connect import open_link
 from federation.bus.errors import BusError, BusOverloaded, BusTimeout, BusUnavailable, LinkClosed
 from federation.bus.link import Link
-from federation.bus.oslo.errors import NotSent, TransportError
+from federation.bus.oslo.errors import CannotListen, NotSent, TransportError
 
 LOG = logging.getLogger(__name__)
 _CLOSE_SECONDS = 5.0
@@ -115,11 +115,11 @@ def translated(work: Callable[[], None]) -> None:
 
 
 def demanded(work: Callable[[], None]) -> None:
-    """Do something with a link that has to work now; every error is TransportError."""
+    """Do something with a link that a listener cannot do without; every error is CannotListen."""
     try:
-        translated(work)
-    except NotSent as error:
-        raise TransportError(str(error)) from error
+        work()
+    except BusError as error:
+        raise CannotListen(str(error)) from error
 
 
 def reported(work: Callable[[], None], what: str) -> None:

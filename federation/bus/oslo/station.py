@@ -18,7 +18,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from federation.bus.address import Address
 from federation.bus.link import Link
-from federation.bus.oslo.errors import NotSent, TransportError
+from federation.bus.oslo.errors import CannotListen, NotSent, TransportError
 from federation.bus.oslo.later import Later
 from federation.bus.oslo.options import DriverOptions
 from federation.bus.oslo.routes import Sources
@@ -57,7 +57,7 @@ class Station:
         return self._replies.queue
 
     def listening_link(self) -> Link:
-        """The listeners' link, connected; waits for a broker, then raises TransportError."""
+        """The listeners' link, connected; waits for a broker, then raises CannotListen."""
         retrying = Retrying(
             stop=stop_after_delay(self._patience),
             wait=wait_random_exponential(multiplier=0.1, max=5.0),
@@ -67,8 +67,8 @@ class Station:
         )
         try:
             return retrying(lambda: self._listening.ready(time.monotonic() + self._patience))
-        except NotSent as error:
-            raise TransportError(str(error)) from error
+        except (NotSent, TransportError) as error:
+            raise CannotListen(str(error)) from error
 
     def later(self) -> Later:
         """The delayed-work thread of a process that listens."""
