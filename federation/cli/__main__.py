@@ -1,0 +1,5 @@
+"""``python -m federation.cli``."""
+
+from federation.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""The demonstration: the main job on the embedded default, judged by the hypervisors' own logs."""
