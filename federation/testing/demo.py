@@ -96,7 +96,7 @@ def _watch(estate: DemoEstate, view: View, wanted: int) -> Dropped:
     while time.monotonic() < deadline:
         counts = estate.manager.manager.operating.counts()
         settled = sum(number for c in counts.values() for state, number in c.items() if state in _SETTLED)
-        if dropped is None and settled >= _DROP_AT * wanted:
+        if dropped is None and settled >= _DROP_AT * wanted and any(c.get("running") for c in counts.values()):
             dropped = _drop(estate, view)
         if settled >= wanted and dropped is not None:
             return dropped

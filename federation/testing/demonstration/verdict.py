@@ -44,13 +44,14 @@ def judge(operations: Sequence[OperationRecord], report: Report, dropped: Droppe
         *(Line(str(kind), none_of[kind], tally[kind] == 0) for kind in FindingKind),
         Line("parked", str(counts.parked), counts.parked == 0),
     ]
-    in_flight = len(dropped.operations)
+    in_flight = [o for o in operations if o.id in dropped.operations]
+    reported = len(in_flight) - len(recovered)
     lines.append(
         Line(
             "recovered",
-            f"{len(recovered)} of {in_flight}",
-            len(recovered) == in_flight > 0,
-            f"in flight on {dropped.worker}",
+            f"{len(recovered)} of {len(in_flight)}",
+            bool(in_flight) and all(o.state is OperationState.SUCCEEDED for o in in_flight),
+            f"in flight on {dropped.worker}" + (f"; {reported} had reported before the cut" if reported else ""),
         )
     )
     lines.append(
