@@ -2,7 +2,7 @@
 
 1. A writing transaction on SQLite begins with BEGIN IMMEDIATE: it takes the one write lock before it reads, so writers
    queue up and none has to be rolled back for having read too early.  Writers of this process share one connection
-   and wait for it in the pool, in their order; SQLite's busy timeout is for other processes.
+   and take turns (``turns``); SQLite's busy timeout is for other processes.
 2. Readers have connections of their own, read one snapshot, and can write nothing.
 3. A committed transaction survives a power failure: WAL with synchronous=FULL; PostgreSQL's synchronous_commit is the
    server's business.
@@ -62,10 +62,10 @@ def open_engines(url: str, limits: Limits) -> Engines:
     """Connect to nothing yet; raise AddressError for a URL that is no SQLite or PostgreSQL address."""
     try:
         address = make_url(url)
-    except ArgumentError as error:
-        raise AddressError(
-            "the store's URL cannot be read; expected sqlite:///<path> or postgresql+psycopg://…"
-        ) from error
+    except (ArgumentError, ValueError):
+        # Without the cause: it may quote a piece of the password.
+        message = "the store's URL cannot be read; expected sqlite:///<path> or postgresql+psycopg://…"
+        raise AddressError(message) from None
     backend = address.get_backend_name()
     if backend == "sqlite" and address.drivername in {"sqlite", "sqlite+pysqlite"}:
         return _sqlite(address, limits)

@@ -87,8 +87,9 @@ def open_store(
     """Open the store at a URL of SQLAlchemy's form.
 
     ``sqlite:///<path>``, ``sqlite://`` (temporary: gone when it is closed), or
-    ``postgresql+psycopg://user:password@host/database``.  ``migrate`` brings older tables to this release; without it, and for newer tables, SchemaMismatch.  AddressError
-    for a URL that cannot be meant, StoreUnavailable when the database cannot be reached.
+    ``postgresql+psycopg://user:password@host/database``.  ``migrate`` brings older tables to this release; without it,
+    and for newer tables, SchemaMismatch.  AddressError for a URL that cannot be meant, StoreUnavailable when the
+    database cannot be reached.
     """
     limits = limits or Limits()
     engines = open_engines(url, limits)

@@ -45,7 +45,9 @@ class Turns:
             if mine not in self._waiting:  # it was handed over in this very moment
                 return
             self._waiting.remove(mine)
-        raise StoreUnavailable(f"other writers of this process kept the database for {self._patience:g} s; try again later")
+        raise StoreUnavailable(
+            f"other writers of this process kept the database for {self._patience:g} s; try again later"
+        )
 
     def _hand_over(self) -> None:
         with self._lock:

@@ -35,11 +35,6 @@ def url(request, tmp_path):
 
 
 @pytest.fixture
-def on_postgresql(url):
-    return url.startswith("postgresql")
-
-
-@pytest.fixture
 def wall():
     return Wall()
 

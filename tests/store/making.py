@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 import uuid_utils
 
 from federation.contract.outcomes import Outcome, OutcomeKind
@@ -12,6 +13,11 @@ from federation.protocol.lease import Stamp
 from federation.protocol.ledger import KeyFacts, OperationFacts, settle
 from federation.protocol.records import ClusterRecord, InstanceRecord, NewOperation, WorkerRecord, WorkerState
 from federation.store import SqlTransaction
+
+ON_SQLITE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+ON_POSTGRESQL = pytest.mark.parametrize(
+    "url", [pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True
+)
 
 CLUSTER = "kvm-1"
 SHARDS = range(32)

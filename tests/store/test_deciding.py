@@ -42,9 +42,10 @@ def test_facts_of_a_new_key_and_a_new_operation(store, accept):
         assert transaction.operations([]) == {}
 
 
-def test_hundreds_of_facts_are_read_and_written_at_once(store, accept):
+def test_hundreds_of_facts_are_read_and_written_at_once(store):
     keys = [f"key-{n:03}" for n in range(300)]
-    records = accept(*(new_operation(key) for key in keys))
+    with store.transaction() as transaction:
+        records = [transaction.accept(new_operation(key)) for key in keys]
     with store.transaction() as transaction:
         assert set(transaction.keys(keys)) == set(keys)
         found = transaction.operations([record.id for record in records])

@@ -65,8 +65,9 @@ def test_a_new_round_puts_what_is_unsettled_back_by_key_and_sequence(store, acce
     assert record.round == 3
 
 
-def test_hundreds_of_operations_go_into_a_new_round_at_once(store, accept):
-    records = accept(*(new_operation(f"key-{n:03}") for n in range(300)))
+def test_hundreds_of_operations_go_into_a_new_round_at_once(store):
+    with store.transaction() as transaction:
+        records = [transaction.accept(new_operation(f"key-{n:03}")) for n in range(300)]
     assert len(new_round(store, *(record.id for record in records))) == 300
     assert {round_ for _, _, round_ in waiting(store)} == {2}
 
