@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from testing.histories import Model, correct_histories
+from testing.histories import Model, correct_histories, planned
 
 from federation.contract.operations import Lane, Ordering, on_lane
 from federation.contract.outcomes import OutcomeKind
@@ -85,12 +85,24 @@ def with_effect(history, effect):
 @settings(max_examples=100, deadline=None)
 @given(correct_histories(), st.data())
 def test_a_visible_effect_made_twice_is_a_duplicate(history, data):
-    visible = [effect for effect in history.effects if effect.visible]
+    good = {one.operation for one in history.settled if one.kind is OutcomeKind.SUCCEEDED}
+    visible = [effect for effect in history.effects if effect.visible and effect.operation in good]
     assume(visible)
     twice = data.draw(st.sampled_from(visible))
     planted = with_effect(history, again(twice, history))
     (found,) = [f for f in check(planted).findings if f.kind is K.DUPLICATED]
     assert [(r.operation, r.kind, r.target) for r in found.records] == [(twice.operation, twice.kind, twice.target)] * 2
+
+
+def test_an_effect_that_was_undone_and_is_made_again_by_the_next_attempt_is_no_duplicate():
+    model = Model()
+    steps, arguments = planned("create", ABSENT, 1)
+    accepted = model.accept("a", "create", arguments)
+    undo = ("delete_disk", "root", True, ABSENT)
+    model.execute(accepted, 1, [steps[0], undo], ends=False)
+    model.execute(accepted, 2, steps)
+    model.settle(accepted, OutcomeKind.SUCCEEDED, None, 2)
+    assert check(model.history()).clean, check(model.history()).to_text()
 
 
 def test_a_marker_written_twice_is_no_duplicate():

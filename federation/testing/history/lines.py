@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from federation.testing.history.records import Accepted, Effect, Execution, Final, History, Settled
+from federation.testing.history.records import ABSENT, Accepted, Effect, Execution, Final, History, Seen, Settled
 
 _T = TypeVar("_T")
 ENVIRONMENT = ""
@@ -38,6 +38,21 @@ class Line:
         """Executions of each operation, in the order in which they began."""
         ordered = sorted(self.executions, key=lambda execution: execution.began)
         return _grouped((execution.operation, execution) for execution in ordered)
+
+    def befores(self) -> dict[str, Seen | None]:
+        """What was seen right before each operation's first effect; None where the log does not say."""
+        befores: dict[str, Seen | None] = {}
+        previous: Seen | None = ABSENT if self.starts_with_nothing else None
+        for effect in self.effects:
+            if effect.operation != ENVIRONMENT:
+                befores.setdefault(effect.operation, previous)
+            previous = effect.after
+        return befores
+
+    @property
+    def starts_with_nothing(self) -> bool:
+        """Whether the history begins before anything of the instance was there."""
+        return bool(self.accepted) and self.accepted[0].sequence == 1
 
     @property
     def disturbed(self) -> bool:

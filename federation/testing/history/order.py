@@ -1,6 +1,7 @@
 """Rules about when things happened: claims C1, C2 and the half of C3 that can be seen without outcomes.
 
-1. *duplicated*: an operation makes each visible effect (kind and target) at most once, over all of its attempts.
+1. *duplicated*: an operation makes each visible effect (kind and target) at most once, over all of its attempts; what was
+   undone, so that the instance was again as the operation found it, does not count.
 2. *overlapping*: two effects of different executions never share a moment; nor do two executions of the same attempt; nor
    does an execution share one with an earlier operation's deciding execution (that of the last attempt granted).
 3. *out of order*: no effect of operation s starts after one of a later operation; a later operation's execution does not
@@ -41,15 +42,21 @@ def _moment(effect: Effect) -> tuple[float, float]:
 
 
 def _duplicated(line: Line) -> Iterator[Finding]:
-    made: defaultdict[tuple[str, str, str], list[Effect]] = defaultdict(list)
-    for effect in line.effects:
-        if effect.visible and effect.operation != ENVIRONMENT:
-            made[effect.operation, effect.kind, effect.target].append(effect)
-    for (operation, kind, target), effects in made.items():
-        if len(effects) > 1:
+    befores = line.befores()
+    for operation, effects in line.effects_by_operation().items():
+        made: defaultdict[tuple[str, str], list[Effect]] = defaultdict(list)
+        repeated: dict[tuple[str, str], list[Effect]] = {}
+        for effect in effects:
+            if effect.after == befores[operation]:
+                made.clear()
+            elif effect.visible:
+                made[effect.kind, effect.target].append(effect)
+                if len(made[effect.kind, effect.target]) > 1:
+                    repeated[effect.kind, effect.target] = made[effect.kind, effect.target]
+        for (kind, target), copies in repeated.items():
             what = f"{kind} {target}".strip()
-            message = f"operation {operation} ({effects[0].name}) made {what} {len(effects)} times"
-            yield _finding(line, FindingKind.DUPLICATED, message, *effects)
+            message = f"operation {operation} ({copies[0].name}) made {what} {len(copies)} times"
+            yield _finding(line, FindingKind.DUPLICATED, message, *copies)
 
 
 def _overlapping_effects(line: Line) -> Iterator[Finding]:

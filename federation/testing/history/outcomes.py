@@ -17,7 +17,7 @@ from federation.contract.errors import Effect as Known
 from federation.contract.outcomes import OutcomeKind
 from federation.testing.history.expectations import EXPECTATIONS, Expected
 from federation.testing.history.findings import Finding, FindingKind
-from federation.testing.history.lines import ENVIRONMENT, Line
+from federation.testing.history.lines import Line
 from federation.testing.history.records import ABSENT, Accepted, Effect, History, Record, Seen, Settled
 
 
@@ -61,9 +61,9 @@ def _unaccounted(line: Line) -> Iterator[Finding]:
 
 
 def _contradicted(line: Line) -> Iterator[Finding]:
-    befores = _befores(line)
+    befores = line.befores()
     effects = line.effects_by_operation()
-    state: Seen | None = ABSENT if _starts_with_nothing(line) else None
+    state: Seen | None = ABSENT if line.starts_with_nothing else None
     standing: tuple[Accepted, Expected] | None = None
     for accepted in line.accepted:
         mine = effects.get(accepted.operation, [])
@@ -109,18 +109,3 @@ def _final(line: Line, standing: tuple[Accepted, Expected] | None) -> Iterator[F
     if wrong is not None:
         message = f"in the end {wrong}, by operation {accepted.operation} ({accepted.name}), the last that succeeded"
         yield _finding(line, FindingKind.CONTRADICTED, message, accepted, line.final)
-
-
-def _befores(line: Line) -> dict[str, Seen | None]:
-    """What was seen right before each operation's first effect; None where the log does not say."""
-    befores: dict[str, Seen | None] = {}
-    previous: Seen | None = ABSENT if _starts_with_nothing(line) else None
-    for effect in line.effects:
-        if effect.operation != ENVIRONMENT:
-            befores.setdefault(effect.operation, previous)
-        previous = effect.after
-    return befores
-
-
-def _starts_with_nothing(line: Line) -> bool:
-    return bool(line.accepted) and line.accepted[0].sequence == 1
