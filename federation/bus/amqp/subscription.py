@@ -263,9 +263,10 @@ class AmqpSubscription:
 
     def _cancel_now(self, queue: str, wire: Wire) -> None:
         del wire
-        self._wanted.pop(queue, None)
+        # Wanted until the broker has agreed: what it sent before is still delivered.
         if self._stamps.get(queue) is not None and self._channel is not None:
             self._channel.basic_cancel(queue)
+        self._wanted.pop(queue, None)
         self._stamps.pop(queue, None)
 
     def close_now(self) -> None:
