@@ -6,8 +6,8 @@ import os
 import uuid
 
 import pytest
-
 from bus.observing import Place, TcpProxy
+
 from federation.bus.address import parse_address
 from federation.bus.connect import open_link
 

@@ -124,7 +124,7 @@ class TcpProxy:
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.setblocking(False)
+        self._listener.settimeout(0)
         self.port = self._listener.getsockname()[1]
         self.accepted = 0
         self._frozen = threading.Event()

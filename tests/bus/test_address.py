@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,8 +80,6 @@ def test_a_memory_url_names_a_broker_and_may_name_a_user():
 
 @given(user=st.text(min_size=1), password=st.text(), vhost=st.text(min_size=1))
 def test_quoted_credentials_come_back_as_they_were(user, password, vhost):
-    from urllib.parse import quote
-
     url = f"federation://{quote(user, safe='')}:{quote(password, safe='')}@h/{quote(vhost, safe='')}"
     address = parse_address(url)
     assert (address.user, address.password, address.virtual_host) == (user, password, vhost)

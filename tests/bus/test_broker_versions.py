@@ -7,7 +7,8 @@ from federation.bus.errors import UnsupportedBroker
 
 
 @pytest.mark.parametrize(
-    ("version", "word"), [("4.0.0", "takeover"), ("4.1.1", "takeover"), ("4.3.0", "deadlocks"), ("4.3.5-beta.1", "deadlocks")]
+    ("version", "word"),
+    [("4.0.0", "takeover"), ("4.1.1", "takeover"), ("4.3.0", "deadlocks"), ("4.3.5-beta.1", "deadlocks")],
 )
 def test_a_version_with_a_known_defect_says_which(version, word):
     assert [word in text for text in known_defects(f"RabbitMQ {version}")] == [True]

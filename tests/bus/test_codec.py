@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import enum
 import uuid
 
@@ -49,7 +49,7 @@ class Spec(msgspec.Struct):
 def test_what_oslo_makes_primitive_and_our_structs_become_builtins():
     value = {
         "id": uuid.UUID(int=5),
-        "when": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
+        "when": dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC),
         "colour": Colour.RED,
         "spec": Spec("a"),
         "pair": (1, 2),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-
 from bus.observing import ORDERED, QUORUM, Reader, Settled, eventually
+
 from federation.bus.errors import BrokerRefused
 from federation.bus.link import Binding, Consumption, Exchange, PublishResult, Queue
 

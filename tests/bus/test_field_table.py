@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from decimal import Decimal
 
 import pytest
@@ -36,7 +36,7 @@ def test_what_py_amqp_encodes_is_read(table):
 
 
 def test_types_that_only_py_amqp_knows_are_read_through_it():
-    when = datetime.datetime(2026, 1, 1)  # noqa: DTZ001  # as AMQP has it
+    when = dt.datetime(2026, 1, 1)  # noqa: DTZ001  # as AMQP has it
     table = {"when": when, "price": Decimal("1.5"), "text": "x"}
     assert decode_table(dumps("F", [table]), 0)[0] == table
 

@@ -75,9 +75,7 @@ def test_a_publication_is_encoded_byte_for_byte_as_by_py_amqp(publication, app_i
 @pytest.mark.parametrize("size", [4087, 4088, 4089, 8176, 8177, 100_000])
 def test_a_large_body_is_cut_into_frames_that_the_connection_allows(size):
     body = bytes(range(256)) * (size // 256 + 1)
-    encoded = frames.encode_publication(
-        1, Publication("x", "k", body[:size]), user_id="u", app_id=None, frame_max=4096
-    )
+    encoded = frames.encode_publication(1, Publication("x", "k", body[:size]), user_id="u", app_id=None, frame_max=4096)
     cut, rest = frames.split_frames(encoded)
     assert rest == b""
     assert all(len(payload) + frames.FRAME_OVERHEAD <= 4096 for _, _, payload in cut)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-
 from bus.observing import Settled, eventually
+
 from federation.bus import topology
 from federation.bus.envelope_codec import encode_command, encode_result
 from federation.bus.errors import TopologyMismatch
@@ -216,7 +216,9 @@ def test_progress_arrives_and_a_forged_result_is_held_with_its_error(link, other
     manager = Manager(link, "m1", cluster)
     progress = Progress(attempt=1, percent=50.0, stage="copying", cluster=cluster, **WHERE)
     ResultSender(other).progress(progress)
-    forged = replace(encode_result(msgspec.structs.replace(progress, cluster="another")), routing_key=f"outcome.{cluster}.1")
+    forged = replace(
+        encode_result(msgspec.structs.replace(progress, cluster="another")), routing_key=f"outcome.{cluster}.1"
+    )
     other.publish(forged)
     eventually(lambda: len(manager.held) == 2, "both arrived")
     assert manager.held[0].result == progress

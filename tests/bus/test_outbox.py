@@ -3,10 +3,10 @@ from __future__ import annotations
 import random
 
 import pytest
+from bus.observing import Settled
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.observing import Settled
 from federation.bus.address import LinkOptions
 from federation.bus.amqp.outbox import Outbox
 from federation.bus.errors import BodyTooLarge, BusOverloaded

@@ -9,8 +9,8 @@ from struct import pack
 
 import pytest
 from amqp.serialization import dumps
-
 from bus.observing import ORDERED, QUORUM, Place, Reader, Settled, eventually
+
 from federation.bus.address import parse_address
 from federation.bus.connect import open_link
 from federation.bus.errors import BusUnavailable, UnsupportedBroker
