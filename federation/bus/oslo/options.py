@@ -202,8 +202,11 @@ def read_options(conf: cfg.ConfigOpts, url: Any) -> tuple[Address, DriverOptions
     conf.register_opts(OPTIONS, group=GROUP)
     adopt_global_groups(conf)
     section = conf[GROUP]
+    text = str(url)
+    if section.ssl and "ssl" not in url.query:  # the parser needs it to know the default port
+        text += f"{'&' if '?' in text else '?'}ssl=1"
     try:
-        address = parse_address(str(url), extra=_DRIVER_NAMES)
+        address = parse_address(text, extra=_DRIVER_NAMES)
     except AddressError as error:
         raise oslo_messaging.InvalidTransportURL("(not shown: it may hold a password)", str(error)) from error
     chosen = {name: getattr(address.options, name) for name in _LINK_NAMES if name in url.query}

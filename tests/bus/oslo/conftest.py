@@ -38,79 +38,75 @@ def bus_url(request):
     return request.getfixturevalue("oslo_rabbitmq_url" if request.param == "rabbitmq" else "memory_url")
 
 
-@pytest.fixture
-def own_conf():
-    """A ConfigOpts of this test alone: the transport must not need the global one."""
-    conf = cfg.ConfigOpts()
-    conf([], project="federation-tests")
-    return conf
+class Bus:
+    """One broker, a topic that no other test uses, and whatever a test opens on them; all closed at the end."""
 
+    def __init__(self, url):
+        self.url = url
+        self.topic = f"topic-{uuid.uuid4().hex[:8]}"
+        self.conf = cfg.ConfigOpts()  # of this test alone: the transport must not need the global one
+        self.conf([], project="federation-tests")
+        self._transports = []
+        self._servers = []
 
-@pytest.fixture
-def transport(own_conf):
-    """Opens RPC transports by URL and options, and cleans them up at the end."""
-    opened = []
+    def transport(self, **options):
+        """An RPC transport with these options in its URL."""
+        options = {"queue_expiry": 600, **options}
+        mark = "&" if "?" in self.url else "?"
+        url = self.url + mark + "&".join(f"{name}={value}" for name, value in options.items())
+        self._transports.append(oslo_messaging.get_rpc_transport(self.conf, url))
+        return self._transports[-1]
 
-    def open_transport(url, **options):
-        query = "&".join(f"{name}={value}" for name, value in {"queue_expiry": 600, **options}.items())
-        opened.append(oslo_messaging.get_rpc_transport(own_conf, f"{url}?{query}", allowed_remote_exmods=[__name__]))
-        return opened[-1]
-
-    yield open_transport
-    for each in opened:
-        each.cleanup()
-
-
-@pytest.fixture
-def topic():
-    """A topic that no other test uses."""
-    return f"topic-{uuid.uuid4().hex[:8]}"
-
-
-@pytest.fixture
-def serve():
-    """Starts RPC servers and stops them at the end: `serve(transport, topic, server, endpoint)`."""
-    running = []
-
-    def start(transport, topic, name, *endpoints, **target):
-        server = oslo_messaging.get_rpc_server(
-            transport, oslo_messaging.Target(topic=topic, server=name, **target), list(endpoints)
-        )
+    def serve(self, transport, name, endpoint, topic=None):
+        """A running RPC server."""
+        target = oslo_messaging.Target(topic=topic or self.topic, server=name)
+        server = oslo_messaging.get_rpc_server(transport, target, [endpoint])
         server.start()
-        running.append(server)
+        self._servers.append(server)
         return server
 
-    yield start
-    for each in running:
-        each.stop()
-        each.wait()
-
-
-@pytest.fixture
-def client():
-    """Makes RPC clients: `client(transport, topic, timeout=…, server=…, at_least_once=…)`."""
-
-    def make(transport, topic, timeout=20, retry=None, at_least_once=False, call_monitor_timeout=None, **target):
+    def client(self, transport, *, timeout=20, retry=None, at_least_once=False, call_monitor_timeout=None, **target):
+        """An RPC client of the topic; the rest goes into its target."""
         return oslo_messaging.get_rpc_client(
             transport,
-            oslo_messaging.Target(topic=topic, **target),
+            oslo_messaging.Target(**{"topic": self.topic, **target}),
             timeout=timeout,
             retry=retry,
             call_monitor_timeout=call_monitor_timeout,
             transport_options=oslo_messaging.TransportOptions(at_least_once=at_least_once),
         )
 
-    return make
-
-
-@pytest.fixture
-def eventually():
-    """Waits until a condition holds, at most so many seconds: `eventually(lambda: …)`."""
-
-    def wait(condition, seconds=20.0):
+    def eventually(self, condition, seconds=20.0):
+        """Wait until a condition holds, at most so many seconds."""
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "the condition did not come true in time"
             time.sleep(0.02)
 
-    return wait
+    def close(self):
+        """Stop the servers, then disconnect."""
+        for server in self._servers:
+            server.stop()
+            server.wait()
+        for transport in self._transports:
+            transport.cleanup()
+
+
+@pytest.fixture
+def open_bus():
+    """Makes a Bus from a URL."""
+    opened = []
+
+    def make(url):
+        opened.append(Bus(url))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def bus(bus_url, open_bus):
+    """A Bus on each kind of broker in turn."""
+    return open_bus(bus_url)

@@ -42,8 +42,8 @@ class AnswersToRabbit(str):
 
 
 class ThreadedRpcServer(utils.RpcServerFixture):
-    def __init__(self, conf, url, target, endpoint=None, ctrl_target=None, executor="threading"):
-        super().__init__(conf, url, target, endpoint, ctrl_target, executor="threading")
+    def __init__(self, conf, url, target, **options):
+        super().__init__(conf, url, target, **{**options, "executor": "threading"})
 
 
 class ThreadedNotifications(utils.NotificationFixture):

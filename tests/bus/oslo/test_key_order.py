@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from federation.bus.oslo.key_order import KeyOrder
 from hypothesis import given
 from hypothesis import strategies as st
+
+from federation.bus.oslo.key_order import KeyOrder
 
 KEYS = st.sampled_from(["a", "b", "c"])
 STEPS = st.lists(st.one_of(st.tuples(st.just("arrive"), KEYS), st.tuples(st.just("settle"), KEYS)), max_size=60)

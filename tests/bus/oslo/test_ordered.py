@@ -9,10 +9,13 @@ from collections import defaultdict
 
 import oslo_messaging
 import pytest
-from federation.bus.connect import open_link
-from federation.bus.link import Publication
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from oslo_config import cfg
+
+from federation.bus.connect import open_link
+from federation.bus.link import Publication
+from federation.bus.oslo import body
 
 PARTITIONS = 4
 
@@ -72,35 +75,33 @@ def log():
     return Log()
 
 
-def test_casts_of_a_key_arrive_in_order_one_at_a_time_over_several_servers(
-    bus_url, transport, serve, client, topic, log, eventually
-):
+def test_casts_of_a_key_arrive_in_order_one_at_a_time_over_several_servers(bus, log):
     for name in ("one", "two", "three"):
-        serve(transport(bus_url, partitions=PARTITIONS), topic, name, Endpoint(log, name, 0.001))
+        bus.serve(bus.transport(partitions=PARTITIONS), name, Endpoint(log, name, 0.001))
     keys = [f"key-{number}" for number in range(24)]
 
     def send(mine):
-        cast = client(transport_of_sender, topic).cast
+        cast = bus.client(transport_of_sender).cast
         for number in range(25):
             for key in mine:
                 cast({"ordering_key": key}, "step", number=number)
 
-    transport_of_sender = transport(bus_url, partitions=PARTITIONS)
+    transport_of_sender = bus.transport(partitions=PARTITIONS)
     senders = [threading.Thread(target=send, args=(keys[start::4],)) for start in range(4)]
     for sender in senders:
         sender.start()
     for sender in senders:
         sender.join()
-    eventually(lambda: log.done == 600, 60)
+    bus.eventually(lambda: log.done == 600, 60)
     assert log.begun == {key: list(range(25)) for key in keys}
     assert log.overlaps == []
     assert len(log.by_server) > 1, "one server did all: the partitions are not shared"
 
 
-def test_calls_of_a_key_keep_their_order_too(bus_url, transport, serve, client, topic, log):
-    bus = transport(bus_url, partitions=PARTITIONS)
-    serve(bus, topic, "one", Endpoint(log, "one"))
-    call = client(bus, topic).call
+def test_calls_of_a_key_keep_their_order_too(bus, log):
+    rpc = bus.transport(partitions=PARTITIONS)
+    bus.serve(rpc, "one", Endpoint(log, "one"))
+    call = bus.client(rpc).call
     assert [call({"ordering_key": "k"}, "step", number=number) for number in range(50)] == list(range(50))
     assert log.begun["k"] == list(range(50))
 
@@ -127,8 +128,6 @@ class MixtureWorld:
     _instance = None
 
     def __init__(self):
-        from oslo_config import cfg
-
         self.endpoints = []
         conf = cfg.ConfigOpts()
         conf([], project="mixture")
@@ -171,35 +170,31 @@ def _mixture_ends():
     MixtureWorld.end()
 
 
-def test_a_server_that_stops_in_the_middle_hands_over_in_order_and_drops_nothing(
-    bus_url, transport, serve, client, topic, log, eventually
-):
-    first = serve(transport(bus_url, partitions=2), topic, "one", Endpoint(log, "one", 0.05))
-    cast = client(transport(bus_url, partitions=2), topic).cast
+def test_a_server_that_stops_in_the_middle_hands_over_in_order_and_drops_nothing(bus, log):
+    first = bus.serve(bus.transport(partitions=2), "one", Endpoint(log, "one", 0.05))
+    cast = bus.client(bus.transport(partitions=2)).cast
     for number in range(60):
         for key in "abcdef":
             cast({"ordering_key": key}, "step", number=number)
-    serve(transport(bus_url, partitions=2), topic, "two", Endpoint(log, "two", 0.001))
+    bus.serve(bus.transport(partitions=2), "two", Endpoint(log, "two", 0.001))
     first.stop()
     first.wait()
-    eventually(lambda: log.done == 360, 60)
+    bus.eventually(lambda: log.done == 360, 60)
     assert log.begun == {key: list(range(60)) for key in "abcdef"}
     assert log.overlaps == []
     assert len(log.by_server) == 2
 
 
-def test_a_lost_connection_repeats_at_most_what_ran_and_reorders_nothing(
-    bus_url, transport, serve, client, topic, log, eventually
-):
-    bus = transport(bus_url, partitions=2, reconnect_max=1)
-    serve(bus, topic, "one", Endpoint(log, "one", 0.005))
-    cast = client(transport(bus_url, partitions=2), topic).cast
+def test_a_lost_connection_repeats_at_most_what_ran_and_reorders_nothing(bus, log):
+    rpc = bus.transport(partitions=2, reconnect_max=1)
+    bus.serve(rpc, "one", Endpoint(log, "one", 0.005))
+    cast = bus.client(bus.transport(partitions=2)).cast
     for number in range(80):
         for key in "abc":
             cast({"ordering_key": key}, "step", number=number)
         if number in {20, 50}:
-            bus._driver._here()._listening._link.break_connection()
-    eventually(lambda: all(len(set(log.begun[key])) == 80 for key in "abc"), 60)
+            rpc._driver._here()._listening._link.break_connection()
+    bus.eventually(lambda: all(len(set(log.begun[key])) == 80 for key in "abc"), 60)
     assert {key: collapsed(numbers) for key, numbers in log.begun.items()} == {key: list(range(80)) for key in "abc"}
     assert log.overlaps == []
     assert {key: len(numbers) for key, numbers in log.begun.items()} == dict.fromkeys("abc", 80), (
@@ -207,93 +202,81 @@ def test_a_lost_connection_repeats_at_most_what_ran_and_reorders_nothing(
     )
 
 
-def test_a_long_step_holds_up_its_own_key_only(bus_url, transport, serve, client, topic, log, eventually):
-    bus = transport(bus_url, partitions=1)
+def test_a_long_step_holds_up_its_own_key_only(bus, log):
+    rpc = bus.transport(partitions=1)
     endpoint = Endpoint(log, "one")
     gate = threading.Event()
     endpoint.hold = lambda ctxt: gate.wait(30)
-    serve(bus, topic, "one", endpoint)
-    cast = client(bus, topic).cast
+    bus.serve(rpc, "one", endpoint)
+    cast = bus.client(rpc).cast
     cast({"ordering_key": "slow"}, "hold")
     cast({"ordering_key": "slow"}, "step", number=1)
     cast({"ordering_key": "quick"}, "step", number=1)
-    eventually(lambda: log.begun["quick"] == [1])
+    bus.eventually(lambda: log.begun["quick"] == [1])
     assert log.begun["slow"] == []
     gate.set()
-    eventually(lambda: log.begun["slow"] == [1])
+    bus.eventually(lambda: log.begun["slow"] == [1])
 
 
 @pytest.mark.parametrize("method", ["leave", "fail"])
-def test_an_endpoint_that_raises_anything_at_all_lets_its_key_go_on(
-    bus_url, transport, serve, client, topic, log, eventually, method
-):
-    bus = transport(bus_url, partitions=1)
-    serve(bus, topic, "one", Endpoint(log, "one"))
-    cast = client(bus, topic).cast
+def test_an_endpoint_that_raises_anything_at_all_lets_its_key_go_on(bus, log, method):
+    rpc = bus.transport(partitions=1)
+    bus.serve(rpc, "one", Endpoint(log, "one"))
+    cast = bus.client(rpc).cast
     cast({"ordering_key": "k"}, method)
     cast({"ordering_key": "k"}, "step", number=1)
-    eventually(lambda: log.begun["k"] == [1])
+    bus.eventually(lambda: log.begun["k"] == [1])
 
 
-def test_ordered_messages_to_one_server_and_to_all_keep_their_order_as_well(
-    bus_url, transport, serve, client, topic, log, eventually
-):
-    bus = transport(bus_url, partitions=2)
-    serve(bus, topic, "one", Endpoint(log, "one", 0.002))
-    to_one = client(bus, topic, server="one").cast
-    to_all = client(bus, topic, fanout=True).cast
+def test_ordered_messages_to_one_server_and_to_all_keep_their_order_as_well(bus, log):
+    rpc = bus.transport(partitions=2)
+    bus.serve(rpc, "one", Endpoint(log, "one", 0.002))
+    to_one = bus.client(rpc, server="one").cast
+    to_all = bus.client(rpc, fanout=True).cast
     for number in range(60):
         to_one({"ordering_key": "one"}, "step", number=number)
         to_all({"ordering_key": "all"}, "step", number=number)
-    eventually(lambda: log.done == 120)
+    bus.eventually(lambda: log.done == 120)
     assert log.begun == {"one": list(range(60)), "all": list(range(60))}
     assert log.overlaps == []
 
 
-def test_messages_without_a_key_still_reach_any_server_of_an_ordered_transport(
-    bus_url, transport, serve, client, topic, log
-):
-    bus = transport(bus_url, partitions=2)
+def test_messages_without_a_key_still_reach_any_server_of_an_ordered_transport(bus, log):
+    rpc = bus.transport(partitions=2)
     endpoint = Endpoint(log, "one")
     endpoint.free = lambda ctxt: "free"
-    serve(bus, topic, "one", endpoint)
-    assert client(bus, topic).call({}, "free") == "free"
+    bus.serve(rpc, "one", endpoint)
+    assert bus.client(rpc).call({}, "free") == "free"
 
 
-def test_a_sender_with_another_number_of_partitions_is_told_instead_of_breaking_the_order(
-    bus_url, transport, serve, client, topic, log
-):
-    serve(transport(bus_url, partitions=4), topic, "one", Endpoint(log, "one"))
+def test_a_sender_with_another_number_of_partitions_is_told_instead_of_breaking_the_order(bus, log):
+    bus.serve(bus.transport(partitions=4), "one", Endpoint(log, "one"))
     with pytest.raises(oslo_messaging.MessageUndeliverable):
-        client(transport(bus_url, partitions=8), topic).cast({"ordering_key": "k"}, "step", number=1)
+        bus.client(bus.transport(partitions=8)).cast({"ordering_key": "k"}, "step", number=1)
 
 
-def test_a_copy_of_a_message_is_run_once(bus_url, transport, serve, client, topic, log, eventually):
+def test_a_copy_of_a_message_is_run_once(bus, log):
     """Such as a sender's link makes when it cannot know whether the first arrived."""
-    bus = transport(bus_url, partitions=1)
-    serve(bus, topic, "one", Endpoint(log, "one"))
-    client(bus, topic).call({"ordering_key": "k"}, "step", number=1)
-    link = open_link(bus_url, "copier")
+    rpc = bus.transport(partitions=1)
+    bus.serve(rpc, "one", Endpoint(log, "one"))
+    bus.client(rpc).call({"ordering_key": "k"}, "step", number=1)
+    link = open_link(bus.url, "copier")
     link.start(10)
-    from federation.bus.oslo import body
-
     encoded = body.encode_request({"ordering_key": "k"}, {"method": "step", "args": {"number": 2}}, None, 10_000)
-    copy = Publication("federation.rpc:openstack", f"ordered:{topic}:p0of1", encoded, message_id="the same")
+    copy = Publication("federation.rpc:openstack", f"ordered:{bus.topic}:p0of1", encoded, message_id="the same")
     for _ in range(3):
         link.publish(copy)
-    client(bus, topic).call({"ordering_key": "k"}, "step", number=3)
-    eventually(lambda: link.queue_depth(f"federation.rpc:openstack:ordered:{topic}:p0of1")[0] == 0)
+    bus.client(rpc).call({"ordering_key": "k"}, "step", number=3)
+    bus.eventually(lambda: link.queue_depth(f"federation.rpc:openstack:ordered:{bus.topic}:p0of1")[0] == 0)
     link.close(5)
     assert log.begun["k"] in ([1, 2, 3], [1, 3, 2])
 
 
-def test_a_message_whose_queue_exists_with_other_arguments_is_an_error_that_says_so(
-    bus_url, transport, serve, topic, log
-):
-    serve(transport(bus_url, partitions=1, delivery_limit=50), topic, "one", Endpoint(log, "one"))
-    other = transport(bus_url, partitions=1, delivery_limit=49)
+def test_a_message_whose_queue_exists_with_other_arguments_is_an_error_that_says_so(bus, log):
+    bus.serve(bus.transport(partitions=1, delivery_limit=50), "one", Endpoint(log, "one"))
+    other = bus.transport(partitions=1, delivery_limit=49)
     with pytest.raises(oslo_messaging.MessagingException, match="x-delivery-limit"):
-        serve(other, topic, "two", Endpoint(log, "two"))
+        bus.serve(other, "two", Endpoint(log, "two"))
 
 
 @pytest.fixture(autouse=True)
