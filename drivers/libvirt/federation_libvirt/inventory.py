@@ -9,7 +9,6 @@ from federation.contract.instances import Instance, InstancePage
 from federation.contract.nodes import Node, NodeList, ProbeReport
 from federation.contract.requests import ListInstances
 from federation_libvirt import ownership
-from federation_libvirt.attempt import Attempt
 from federation_libvirt.fleet import Fleet
 from federation_libvirt.host import Host
 from federation_libvirt.machine import Machine
@@ -29,12 +28,12 @@ def probe(fleet: Fleet) -> ProbeReport:
     )
 
 
-def nodes(fleet: Fleet, attempt: Attempt) -> NodeList:
+def nodes(fleet: Fleet) -> NodeList:
     """Every node; one that does not answer has ``reachable`` false and says why.
 
-    A node whose storage pools are missing gets them here: libvirt cannot say how much room there is without them.
+    A node whose storage pool is not there yet (the first create makes it) shows no storage: a query changes nothing.
     """
-    answers = fleet.everywhere(lambda host: _node(fleet, attempt, host))
+    answers = fleet.everywhere(lambda host: _node(fleet, host))
     return NodeList(
         nodes=tuple(
             _silent(name, found) if isinstance(found, OperationError) else found for name, found in answers.items()
@@ -82,8 +81,7 @@ def _instance(fleet: Fleet, host: Host, identity: str) -> Instance | None:
         return None
 
 
-def _node(fleet: Fleet, attempt: Attempt, host: Host) -> Node:
-    host.prepare(attempt)
+def _node(fleet: Fleet, host: Host) -> Node:
     usage = host.usage()
     storage_total, storage_used = host.disks.space()
     return Node(
