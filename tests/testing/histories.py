@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from hypothesis import strategies as st
 
 from federation.contract.outcomes import OutcomeKind
-from federation.testing.history import ABSENT, Accepted, Effect, Execution, Final, History, Seen, Settled
+from federation.testing.history import ABSENT, Accepted, Effect, Execution, Final, History, Seen, Settled, check
 
 CLUSTER = "c"
 DISKS = ("root", "data0")
@@ -201,3 +201,21 @@ def correct_histories(draw, min_operations=1):
             zombie=draw(st.booleans()),
         )
     return model.history()
+
+
+def kinds(history):
+    return {finding.kind for finding in check(history).findings}
+
+
+def only(history):
+    (finding,) = check(history).findings
+    return finding
+
+
+def one_instance(*names, **last):
+    """An instance on which these operations ran; keywords are of the last one."""
+    model = Model()
+    for name in names[:-1]:
+        model.run("a", name)
+    model.run("a", names[-1], **last)
+    return model

@@ -46,6 +46,15 @@ def full_spec(name="one"):
     )
 
 
+def create(instance=INSTANCE, *, start=True, **more):
+    return r.Create(instance=instance, spec=spec(**more), start=start)
+
+
+def node(driver, name="kvm-1"):
+    nodes = driver.list_nodes(RecordedCall(), r.ListNodes()).nodes
+    return next(one for one in nodes if one.name == name)
+
+
 def new_id():
     return str(uuid.uuid4())
 
