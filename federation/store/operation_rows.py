@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import ColumnElement, bindparam, func, select
 
 from federation.protocol.records import NewOperation, OperationRecord, OperationState
 from federation.store.encoding import dict_of, outcome_of
@@ -13,6 +13,8 @@ from federation.store.tables import CLUSTERS, KEYS, OPERATIONS
 
 _OPERATION = OPERATIONS.c
 _ONE = select(OPERATIONS).where(_OPERATION.id == bindparam("id"))
+_MANY = select(OPERATIONS).where(_OPERATION.id.in_(bindparam("ids", expanding=True)))
+_CLUSTER_NAMES = select(CLUSTERS.c.name)
 _COUNT_STATES = select(_OPERATION.cluster, _OPERATION.state, func.count()).group_by(
     _OPERATION.cluster, _OPERATION.state
 )
@@ -37,23 +39,30 @@ class OperationRows(Session):
         limit: int = 100,
     ) -> list[OperationRecord]:
         """At most ``limit`` operations, newest first, from before the id ``before``."""
-        statement = select(OPERATIONS).order_by(_OPERATION.id.desc()).limit(limit)
-        if cluster is not None:
-            statement = statement.where(_OPERATION.cluster == cluster)
-        elif state not in {None, OperationState.SUCCEEDED} and key is None:
-            # Naming every cluster lets the index of (cluster, state) find the few of a rare state among the many.
-            statement = statement.where(_OPERATION.cluster.in_(select(CLUSTERS.c.name)))
-        if key is not None:
-            statement = statement.where(_OPERATION.key == key)
+        filters = [] if before is None else [_OPERATION.id < before]
         if state is not None:
-            statement = statement.where(_OPERATION.state == state.value)
-        if before is not None:
-            statement = statement.where(_OPERATION.id < before)
-        return [record_of_row(row) for row in self._rows(statement)]
+            filters.append(_OPERATION.state == state.value)
+        if key is not None:
+            filters.append(_OPERATION.key == key)
+        if cluster is not None:
+            filters.append(_OPERATION.cluster == cluster)
+        elif state is not None and key is None:
+            return self._of_every_cluster(filters, limit)
+        newest = select(OPERATIONS).where(*filters).order_by(_OPERATION.id.desc()).limit(limit)
+        return [record_of_row(row) for row in self._rows(newest)]
+
+    def _of_every_cluster(self, filters: list[ColumnElement[bool]], limit: int) -> list[OperationRecord]:
+        """The newest of one state, which may be rare: cluster by cluster, so that the index finds them at once."""
+        newest = select(_OPERATION.id).where(*filters).order_by(_OPERATION.id.desc()).limit(limit)
+        found: list[str] = []
+        for (name,) in self._rows(_CLUSTER_NAMES):
+            found.extend(id_ for (id_,) in self._rows(newest.where(_OPERATION.cluster == name)))
+        rows = self._rows_in(_MANY, "ids", sorted(found, reverse=True)[:limit])
+        return sorted((record_of_row(row) for row in rows), key=lambda record: record.id, reverse=True)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """By cluster: how many operations are in which state, and how many keys are ``parked``."""
-        found = {name: {"parked": 0} for (name,) in self._rows(select(CLUSTERS.c.name))}
+        found = {name: {"parked": 0} for (name,) in self._rows(_CLUSTER_NAMES)}
         for cluster, state, number in self._rows(_COUNT_STATES):
             found[cluster][state] = number
         for cluster, number in self._rows(_COUNT_PARKED):
