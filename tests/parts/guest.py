@@ -80,6 +80,8 @@ class Guest:
     def _make(self, scratch: Path) -> dict[str, Any]:
         unpacked = scratch / "kernel"
         run(["dpkg-deb", "-x", str(download(_kernel_package(), scratch)), str(unpacked)])
+        if not (unpacked / "lib").exists():  # since Debian 13 the package has usr/lib only
+            (unpacked / "lib").symlink_to("usr/lib")
         release = next((unpacked / "lib/modules").iterdir()).name
         kernel, initrd, image = (self.folder / name for name in ("vmlinuz", "initrd.gz", "guest.qcow2"))
         shutil.copyfile(unpacked / "boot" / f"vmlinuz-{release}", kernel)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sysconfig
 import uuid
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,8 @@ class LibvirtHosts:
 
     def install(self) -> None:
         """Install what the hosts and libvirt's Python binding need."""
-        install(*PACKAGES, *BUILD_PACKAGES)
+        header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+        install(*PACKAGES, *BUILD_PACKAGES, *([] if header.exists() else ["python3-dev"]))
 
     def start(self) -> None:
         """Start what does not run yet and wait until every host answers."""
