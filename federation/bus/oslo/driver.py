@@ -51,7 +51,7 @@ class FederationDriver(base.BaseDriver):  # type: ignore[misc]  # oslo.messaging
     def require_features(self, requeue: bool = False) -> None:  # noqa: FBT001, FBT002  # oslo.messaging's signature
         """Everything that oslo.messaging can ask for is there: notifications can be requeued."""
 
-    def send(  # noqa: PLR0913, PLR0917  # oslo.messaging's signature
+    def send(  # noqa: PLR0913  # oslo.messaging's signature
         self,
         target: Any,
         ctxt: Any,

@@ -15,7 +15,7 @@ class TransportError(base.TransportDriverError):  # type: ignore[misc]  # oslo.m
     """The transport cannot do this, and trying again will not help; the text says what to change."""
 
 
-class CannotListen(oslo_messaging.MessagingException):  # type: ignore[misc]  # noqa: N818  # reads as what it says
+class CannotListen(oslo_messaging.MessagingException):  # type: ignore[misc]  # reads as what it says
     """A server's queues cannot be had; the text says why.
 
     No TransportDriverError, on which oslo.messaging 18.3.1 stumbles (``RPCServer`` has no ``target`` to put into its

@@ -34,7 +34,7 @@ def test_the_url_wins_over_the_configuration_and_that_over_the_default(conf):
     conf.register_opts(OPTIONS, group=GROUP)
     conf.set_override("prefetch", 7, GROUP)
     conf.set_override("heartbeat", 3.0, GROUP)
-    conf.set_override("ssl", True, GROUP)
+    conf.set_override("ssl", override=True, group=GROUP)
     address, options = read(conf, "federation://host/?heartbeat=4&partitions=8")
     assert (options.prefetch, options.partitions) == (7, 8)
     assert (address.options.heartbeat, address.options.ssl) == (4.0, True)
@@ -42,7 +42,7 @@ def test_the_url_wins_over_the_configuration_and_that_over_the_default(conf):
 
 def test_tls_in_the_configuration_is_tls_on_its_own_port(conf):
     conf.register_opts(OPTIONS, group=GROUP)
-    conf.set_override("ssl", True, GROUP)
+    conf.set_override("ssl", override=True, group=GROUP)
     address, _ = read(conf, "federation://host/")
     assert address.endpoints[0].port == 5671
 
