@@ -77,13 +77,13 @@ QUERY_ERRORS: tuple[type[e.OperationError], ...] = (
     e.HypervisorUnreachable,
     e.PermissionDenied,
     e.HypervisorRefused,
+    e.TimedOut,
 )
 CHANGE_ERRORS: tuple[type[e.OperationError], ...] = (
     *QUERY_ERRORS,
     e.NotFound,
     e.InvalidState,
     e.Conflict,
-    e.TimedOut,
     e.Cancelled,
     e.OutcomeUnknown,
 )
@@ -93,7 +93,7 @@ def _codes(*classes: type[e.OperationError]) -> frozenset[str]:
     return frozenset(error.code for error in classes)
 
 
-def _query(
+def _query(  # noqa: PLR0913 (a row of the table)
     name: str, group: str, verb: str, summary: str, request: type[r.Request], result: type[msgspec.Struct],
     *more: type[e.OperationError], capability: Capability | None = None,
 ) -> Operation:  # fmt: skip
@@ -104,7 +104,7 @@ def _query(
     )  # fmt: skip
 
 
-def _change(
+def _change(  # noqa: PLR0913 (a row of the table)
     name: str, group: str, verb: str, summary: str, request: type[r.Request], result: type[msgspec.Struct],
     convergence: Convergence, *more: type[e.OperationError],
     capability: Capability | None = None, ordering: Ordering = Ordering.INSTANCE,

@@ -13,7 +13,7 @@ from federation.contract.capabilities import MEANING, Capabilities, Capability, 
 from federation.contract.errors import InvalidRequest, NotSupported
 from federation.contract.instances import Firmware, Flavour
 from federation.contract.operations import Operation
-from federation.contract.requests import GetConsoleOutput, PowerOffMode, Create, RebootMode, Request
+from federation.contract.requests import Create, GetConsoleOutput, PowerOffMode, RebootMode, Request
 
 _Part = TypeVar("_Part")
 

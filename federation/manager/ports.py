@@ -212,13 +212,13 @@ class HeldResult(Protocol):
         """The broker user that published it, as the broker checked it."""
 
 
-_Held = TypeVar("_Held", bound=HeldResult, contravariant=True)
+_Held_contra = TypeVar("_Held_contra", bound=HeldResult, contravariant=True)
 
 
-class Results(Protocol[_Held]):
+class Results(Protocol[_Held_contra]):
     """Questions, outcomes and progress from the workers, in order per key."""
 
-    def ack(self, held: _Held) -> None:
+    def ack(self, held: _Held_contra) -> None:
         """Acknowledge."""
 
     def close(self, timeout: float) -> None:

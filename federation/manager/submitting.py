@@ -206,7 +206,7 @@ class Submitting:
             message = f"node {instance.node} has {free} bytes of memory free, {more} more are asked for"
             raise InsufficientResources(message)
 
-    def _new(
+    def _new(  # noqa: PLR0913 (all that a new operation is made of)
         self,
         submission: Submission,
         operation: Operation,

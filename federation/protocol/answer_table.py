@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from federation.contract.errors import Cancelled, DeadlinePassed, DeadLettered, Poison
+from federation.contract.errors import Cancelled, DeadLettered, DeadlinePassed, Poison
 from federation.contract.outcomes import Outcome, OutcomeKind
 from federation.protocol.envelope import Answer, Question, Verdict
 from federation.protocol.lease import LeaseTerms, Stamp, remaining_wait
 from federation.protocol.ledger import KeyFacts, OperationFacts
+
+_TERMS = LeaseTerms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Limits:
 
     grants: int = 5
     gap_rounds: int = 8
-    terms: LeaseTerms = LeaseTerms()
+    terms: LeaseTerms = _TERMS
 
 
 @dataclass(frozen=True, slots=True)

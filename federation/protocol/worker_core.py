@@ -70,11 +70,14 @@ class KeyQueue:
     active: Execution | None = None
 
 
+_TERMS = LeaseTerms()
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerTerms:
     """``resend_after`` and ``report_retry`` are seconds; ``max_operations`` bounds driver threads."""
 
-    lease: LeaseTerms = LeaseTerms()
+    lease: LeaseTerms = _TERMS
     max_operations: int = 16
     resend_after: float = 1.0
     report_retry: float = 0.5
