@@ -3,11 +3,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from sqlalchemy import text
-from store.making import Wall, cluster
+from store.making import Wall, cluster, wipe
 
 from federation.store import Limits, open_store
-from federation.store.tables import METADATA
 
 BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
 
@@ -31,7 +29,9 @@ def url(request, tmp_path):
     address = request.getfixturevalue("postgresql_database")
     open_store(address).close()
     yield address
-    wipe(address)
+    leftover = open_store(address)
+    wipe(leftover)
+    leftover.close()
 
 
 @pytest.fixture
@@ -74,12 +74,3 @@ def accept(store):
         return records
 
     return accepting
-
-
-def wipe(address):
-    """Empty every table."""
-    store = open_store(address)
-    with store.transaction() as transaction:
-        for table in reversed(METADATA.sorted_tables):
-            transaction._execute(text(f"DELETE FROM {table.name}"))
-    store.close()

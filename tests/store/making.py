@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import uuid_utils
+from sqlalchemy import delete
 
 from federation.contract.outcomes import Outcome, OutcomeKind
 from federation.protocol.lease import Stamp
 from federation.protocol.ledger import KeyFacts, OperationFacts, settle
 from federation.protocol.records import ClusterRecord, InstanceRecord, NewOperation, WorkerRecord, WorkerState
-from federation.store import SqlTransaction
+from federation.store import SqlStore, SqlTransaction
+from federation.store.tables import METADATA
 
 ON_SQLITE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 ON_POSTGRESQL = pytest.mark.parametrize(
@@ -111,3 +113,10 @@ def settle_head(transaction: SqlTransaction, key: str, outcome: Outcome = SUCCEE
     settlement = settle(facts, head, outcome, Stamp("boot-1", now))
     transaction.save([settlement.key], [settlement.operation], {head.id: outcome}, now)
     return head.id
+
+
+def wipe(store: SqlStore) -> None:
+    """Empty every table."""
+    with store.transaction() as transaction:
+        for table in reversed(METADATA.sorted_tables):
+            transaction._execute(delete(table))
