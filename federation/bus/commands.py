@@ -51,7 +51,7 @@ class CommandConsumer:
     by itself.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917  # the shape agreed with the worker's port
+    def __init__(  # noqa: PLR0913  # the shape agreed with the worker's port
         self,
         link: Link,
         cluster: str,

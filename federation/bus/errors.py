@@ -3,7 +3,7 @@
 Errors of py-amqp, sockets and msgpack are translated into these where they enter.
 """
 
-# ruff: noqa: N818  # the names say what happened, as the port's docstrings use them
+# the names say what happened, as the port's docstrings use them
 from __future__ import annotations
 
 

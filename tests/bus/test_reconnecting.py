@@ -42,6 +42,16 @@ def test_a_queue_that_went_with_the_connection_is_declared_again(link, name):
     eventually(lambda: link.connected and link.queue_depth(name) == (0, 1), "it stands again, consumed")
 
 
+def test_a_queue_that_nobody_consumes_is_declared_again_with_its_bindings_before_everybody_is_told(link, place):
+    queue = Queue(place.name, durable=False, exclusive=True)
+    exchange, _, binding = place.items()
+    link.declare([exchange, queue, binding])
+    settled = Settled()
+    link.on_reconnect(lambda: link.publish(place.publication(), settled))
+    link.break_connection()
+    eventually(lambda: settled.results == [PublishResult.CONFIRMED], "what is published then finds its queue")
+
+
 def test_what_was_forgotten_is_not_declared_again(link, name):
     queue = Queue(name, durable=False, exclusive=True)
     link.declare([queue])

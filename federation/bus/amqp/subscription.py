@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from amqp.exceptions import RecoverableConnectionError
 
 from federation.bus.amqp.frames import Content, decode_deliver, encode_ack, encode_reject
+from federation.bus.amqp.hold_off import HoldOff
 from federation.bus.amqp.wire import Wire, WireChannel
 from federation.bus.backoff import Backoff
 from federation.bus.callbacks import call_back
@@ -31,7 +31,6 @@ LOG = logging.getLogger(__name__)
 _ADD_SECONDS = 30.0
 _SILENCE_SECONDS = 10.0
 """How long the broker may think about consuming (a queue without a leader never answers)."""
-_HOLD_OFF_SECONDS = 30.0
 _DYING_SECONDS = 0.25
 """A queue under deletion can still be seen after the cancel, and to consume it then would cost the whole channel."""
 _stamps = count(1)
@@ -63,7 +62,7 @@ class AmqpSubscription:
         self._live = False
         self._closed = False
         self._repairing = False
-        self._held_off: dict[str, float] = {}
+        self._held_off = HoldOff()
 
     def ack(self, delivery: Delivery) -> None:
         """See the port."""
@@ -100,7 +99,7 @@ class AmqpSubscription:
             with self._engine.limited(_SILENCE_SECONDS):
                 self._open_channel(wire)
                 for queue, consumption in self._wanted.items():
-                    if self._held_off.get(queue, 0.0) <= monotonic():
+                    if not self._held_off.holds(queue):
                         self._consume(consumption)
         except (BrokerRefused, BusTimeout) as error:
             if not self._live:
@@ -215,7 +214,7 @@ class AmqpSubscription:
         if wire is None or self._closed:
             return
         for queue, consumption in list(self._wanted.items()):
-            if queue in self._stamps or self._held_off.get(queue, 0.0) > monotonic():
+            if queue in self._stamps or self._held_off.holds(queue):
                 continue
             try:
                 with self._engine.limited(_SILENCE_SECONDS):
@@ -230,7 +229,7 @@ class AmqpSubscription:
     def _trouble(self, queue: str, error: BrokerRefused | BusTimeout) -> None:
         """One queue cannot be consumed for now; a silent one has blocked the channel, and must not do so every time."""
         if isinstance(error, BusTimeout):
-            self._held_off[queue] = monotonic() + _HOLD_OFF_SECONDS
+            self._held_off.hold(queue)
             self._abandon_channel(f"{queue}: {error}")
         self._repair_later(f"{queue}: {error}")
 
@@ -248,7 +247,8 @@ class AmqpSubscription:
             self._held_off.clear()
             self._engine.announce_if_standing()
         elif not self._repairing:
-            self._repair_later("some queues are held off")
+            self._repairing = True
+            self._engine.later(max(self._backoff.next(), self._held_off.shortest()), self._repair)
 
     def _add_now(self, consumption: Consumption, wire: Wire) -> None:
         self._engine.declarations.stand_up_queue(wire, consumption.queue)
