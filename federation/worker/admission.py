@@ -43,7 +43,7 @@ _LONGEST_PAUSE = 10.0
 _LOAD_TIMEOUT = 5.0
 
 
-class _Leaving(Exception):  # noqa: N818 — named for what it says
+class _Leaving(Exception):
     """The worker is asked to leave while this thread waits for somebody."""
 
 
@@ -86,6 +86,11 @@ class Membership:
         self._commands: Commands[HeldCommand] | None = None
         self.admission: Admission | None = None
         self._thread = threading.Thread(target=self._run, name=f"membership {settings.worker}", daemon=True)
+
+    @property
+    def consuming(self) -> bool:
+        """Whether the partitions are consumed."""
+        return self._commands is not None
 
     def start(self) -> None:
         """Announce in the background."""

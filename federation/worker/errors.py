@@ -9,15 +9,15 @@ class WorkerError(Exception):
     """The root of what the worker itself raises; the message says what to change."""
 
 
-class Unavailable(WorkerError):  # noqa: N818 — named for what it says
+class Unavailable(WorkerError):
     """A port's other side (broker, manager) cannot be reached now; the same call may succeed later."""
 
 
-class DriverNotUsable(WorkerError):  # noqa: N818 — named for what it says
+class DriverNotUsable(WorkerError):
     """The driver cannot be found, loaded or opened."""
 
 
-class SettingsInvalid(WorkerError):  # noqa: N818 — named for what it says
+class SettingsInvalid(WorkerError):
     """The configuration file cannot be read, or a field of it has the wrong type or value."""
 
 

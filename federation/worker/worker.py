@@ -100,6 +100,11 @@ class Worker:
         """The manager's last admission; None before the first."""
         return self._membership.admission
 
+    @property
+    def consuming(self) -> bool:
+        """Whether the worker is admitted and its channel consumes the partitions: it is ready."""
+        return self._membership.consuming
+
     def start(self) -> None:
         """Receive answers, decide, and join the cluster in the background; raises Unavailable without a bus."""
         _log.info("worker starts worker=%s cluster=%s", self.settings.worker, self.settings.cluster)

@@ -55,7 +55,7 @@ def raising(error):
     return act
 
 
-class Unprintable(Exception):  # noqa: N818
+class Unprintable(Exception):
     def __str__(self):
         raise RuntimeError("no words")
 
@@ -84,7 +84,7 @@ class Exploding(e.NotFound):
         pass
 
 
-class Unshowable(Exception):  # noqa: N818
+class Unshowable(Exception):
     @property
     def __notes__(self):
         raise ZeroDivisionError
@@ -96,7 +96,7 @@ class Meta(type):
         raise RuntimeError("even my name")
 
 
-class Nameless(Exception, metaclass=Meta):  # noqa: N818
+class Nameless(Exception, metaclass=Meta):
     pass
 
 
