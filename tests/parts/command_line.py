@@ -44,7 +44,8 @@ def main(arguments: list[str]) -> int:
             print(f"{name}: {error}", file=sys.stderr)
             failed = True
         else:
-            print(f"{name}: {chosen.command} took {time.monotonic() - started:.1f} s", file=sys.stderr)
+            if chosen.command != "env":
+                print(f"{name}: {chosen.command} took {time.monotonic() - started:.1f} s", file=sys.stderr)
     if (chosen.part, chosen.command) == ("all", "stop"):
         _remove_abandoned()
     return int(failed)
