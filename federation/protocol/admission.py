@@ -54,8 +54,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the manager knows the worker as admitted, the cluster's epoch of now, and whether an operator asked it to
-    drain and leave."""
+    """Whether the manager knows the worker as admitted, the epoch of now, and whether it is to drain and leave."""
 
     known: bool
     epoch: int

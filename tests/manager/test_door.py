@@ -1,0 +1,53 @@
+"""The door never raises: every reply is a result or an error of the catalogue."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from federation.contract.errors import CATALOGUE
+from federation.manager.door import AdmissionDoor, ManagerDoor
+
+
+@pytest.fixture
+def door(world):
+    return ManagerDoor(world.manager)
+
+
+def test_a_value_comes_back_in_builtin_types(world, door):
+    made = world.create()
+    reply = door.call("operation", {"operation": made.id})
+    assert reply["result"]["value"]["id"] == made.id
+    assert reply["error"] is None
+
+
+def test_an_unknown_method_is_told_which_are_known(door):
+    error = door.call("explode", {})["error"]
+    assert error["code"] == "invalid_request"
+    assert "submit" in error["message"]
+
+
+def test_an_unknown_argument_is_named(door):
+    assert "surprise" in door.call("clusters", {"surprise": 1})["error"]["message"]
+
+
+def test_an_instance_may_be_named_instead_of_its_id(world, door):
+    made = world.create("web-1")
+    reply = door.call("submit", {"name": "pause", "instance": "web-1"})
+    assert reply["result"]["value"]["key"] == made.key
+
+
+_ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda x: st.lists(x) | st.dictionaries(st.text(max_size=5), x),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_whatever_is_asked_the_answer_is_of_the_catalogue(world, door, data):
+    for one in (door, AdmissionDoor(world.manager)):
+        method = data.draw(st.sampled_from(sorted(one._methods)))
+        keys = ["name", "cluster", "instance", "operation", "arguments", "worker", "limit", "driver", "state"]
+        reply = one.call(method, data.draw(st.dictionaries(st.sampled_from(keys), _ANY)))
+        assert reply["error"] is None or reply["error"]["code"] in CATALOGUE

@@ -1,0 +1,102 @@
+"""Cancelling and resolving."""
+
+import pytest
+from manager.world import failed, question_of
+
+from federation.contract.errors import InvalidState, NotFound, Parked
+from federation.contract.outcomes import OutcomeKind
+from federation.manager.operating import Resolution
+from federation.protocol.records import OperationState
+
+
+def park(world):
+    made = world.create()
+    world.carry_out(made)
+    paused = world.change("pause", made.key)
+    waiting = world.change("unpause", made.key)
+    world.ask(paused)
+    world.report(paused, failed("outcome_unknown", OutcomeKind.UNKNOWN))
+    return made.key, paused, waiting
+
+
+def test_an_operation_that_has_not_started_is_cancelled_without_a_trace(world):
+    made = world.create()
+    world.manager.operating.cancel(made.id)
+    assert world.ask(made).verdict == "refused"
+    record = world.record(made)
+    assert (record.state, record.outcome.code) == (OperationState.REFUSED, "cancelled")
+
+
+def test_a_running_operation_learns_of_its_cancellation_by_its_next_renewal(world):
+    made = world.create()
+    world.ask(made)
+    world.manager.operating.cancel(made.id)
+    answer = world.put_question(question_of(world.record(made), "renewal", renews=1))
+    assert (answer.verdict, answer.cancel) == ("renewed", True)
+
+
+def test_what_has_its_outcome_cannot_be_cancelled(world):
+    made = world.create()
+    world.carry_out(made)
+    with pytest.raises(InvalidState, match="succeeded"):
+        world.manager.operating.cancel(made.id)
+    with pytest.raises(NotFound):
+        world.manager.operating.cancel("01a20336-0c59-7465-9ed0-fa7d41e2d169")
+
+
+def test_a_deadline_that_passed_before_the_start_refuses(world):
+    made = world.create(deadline_seconds=0.001)
+    world.until(lambda: world.clock.wall() > made.deadline)
+    assert world.ask(made).verdict == "refused"
+    assert world.record(made).outcome.code == "deadline_passed"
+
+
+def test_a_parked_instance_takes_nothing_new(world):
+    key, paused, _ = park(world)
+    with pytest.raises(Parked, match=f"parked by operation {paused.id}.*federation instance resolve"):
+        world.change("power_off", key)
+
+
+def test_a_parked_instance_cannot_be_resolved_while_its_last_worker_may_still_act(world):
+    key, _, _ = park(world)
+    with pytest.raises(InvalidState, match=r"7\.0 s"):
+        world.manager.operating.resolve(key, Resolution.ACCEPT)
+    assert world.manager.estate.instance(key).parked_by is not None
+
+
+@pytest.mark.parametrize("resolution", list(Resolution))
+def test_resolving_refuses_what_waited_and_lets_the_instance_go_on(world, resolution):
+    key, paused, waiting = park(world)
+    world.clock.seconds += 7.0
+    retried = world.manager.operating.resolve(key, resolution)
+    assert world.record(waiting).outcome.code == "parked"
+    assert world.record(waiting).state is OperationState.REFUSED
+    assert world.manager.estate.instance(key).parked_by is None
+    assert world.record(paused).resolution.startswith(
+        {"retry": "retried", "accept": "accepted", "abandon": "abandoned"}[resolution]
+    )
+    following = retried or world.change("power_off", key)
+    assert following.sequence == 4
+    world.carry_out(following, "paused")
+    with pytest.raises(InvalidState, match="not parked"):
+        world.manager.operating.resolve(key, resolution)
+
+
+def test_a_retry_is_a_new_operation_with_the_same_request(world):
+    key, paused, _ = park(world)
+    world.clock.seconds += 7.0
+    retried = world.manager.operating.resolve(key, Resolution.RETRY)
+    assert (retried.name, retried.arguments) == (paused.name, paused.arguments)
+    world.until(lambda: world.bus.published[-1].operation == retried.id)
+
+
+def test_an_accepted_destroy_means_that_the_instance_is_gone(world):
+    made = world.create()
+    world.carry_out(made)
+    gone = world.change("destroy", made.key)
+    world.ask(gone)
+    world.report(gone, failed("outcome_unknown", OutcomeKind.UNKNOWN))
+    world.clock.seconds += 7.0
+    world.manager.operating.resolve(made.key, Resolution.ACCEPT)
+    with pytest.raises(NotFound):
+        world.manager.estate.instance(made.key)

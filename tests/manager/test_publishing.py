@@ -1,0 +1,106 @@
+"""The outbox reaches the broker: in order, in new rounds where that is not certain, whoever owns the shard."""
+
+from manager.world import World, failed
+
+from federation.contract.outcomes import OutcomeKind
+from federation.store import open_store
+
+
+def sent(world, key):
+    return [(c.sequence, c.round) for c in world.bus.published if c.key == key]
+
+
+def test_the_next_operation_is_sent_only_after_the_broker_has_the_one_before(world):
+    world.bus.verdict = None
+    made = world.create()
+    world.change("pause", made.key)
+    world.until(lambda: world.bus.waiting)
+    assert sent(world, made.key) == [(1, 1)]
+    world.bus.waiting.pop()(True)
+    world.until(lambda: world.bus.waiting)
+    assert sent(world, made.key) == [(1, 1), (2, 1)]
+
+
+def test_instances_do_not_wait_for_one_another(world):
+    world.bus.verdict = None
+    keys = {world.create(f"web-{n}").key for n in range(5)}
+    world.until(lambda: {c.key for c in world.bus.published} == keys)
+
+
+def test_what_the_broker_did_not_confirm_goes_out_again_in_a_new_round_and_in_order(world):
+    world.bus.verdict = None
+    made = world.create()
+    world.change("pause", made.key)
+    world.until(lambda: world.bus.waiting)
+    world.bus.waiting.pop()(False)
+    world.until(lambda: world.bus.waiting)
+    assert sent(world, made.key) == [(1, 1), (1, 2)]
+    world.bus.verdict = True
+    world.bus.waiting.pop()(True)
+    world.until(lambda: len(sent(world, made.key)) == 3)
+    assert sent(world, made.key)[2] == (2, 1)
+
+
+def test_what_was_in_the_outbox_when_a_manager_died_is_published_in_a_new_round_by_the_next(make_world, tmp_path):
+    world = make_world(claim_ttl=0.3)
+    world.furnish()
+    world.bus.verdict = None
+    made = world.create()
+    world.until(lambda: world.bus.waiting)
+    world.manager.publisher._stopping = True  # it dies: nothing is written, no claim is given back
+    world.manager.publisher._final_flush = lambda: None
+    world.manager.publisher._thread.join(5)
+    heir = World(open_store(f"sqlite:///{tmp_path / 'manager.sqlite'}"), id="m2", claim_ttl=0.3)
+    heir.start()
+    try:
+        heir.until(lambda: sent(heir, made.key))
+        assert sent(heir, made.key) == [(1, 2)]
+    finally:
+        heir.manager.stop()
+        heir.store.close()
+
+
+def test_a_stopped_manager_publishes_nothing_again_that_was_confirmed(make_world):
+    world = make_world()
+    world.furnish()
+    made = world.create()
+    world.until(lambda: sent(world, made.key))
+    world.manager.stop()
+    heir = make_world(id="m2", outbox_poll=0.02)
+    other = heir.submit("pause", arguments={"instance": made.key})
+    heir.until(lambda: sent(heir, made.key))
+    assert sent(heir, made.key) == [(other.sequence, 1)]
+
+
+def test_managers_share_the_shards_and_publish_what_the_other_accepted(make_world):
+    world = make_world(claim_ttl=0.6)
+    world.furnish()
+    other = make_world(start=False, id="m2", claim_ttl=0.6)
+    other.manager.start(other.bus)
+    world.until(lambda: len(world.manager.publisher.shards) == len(other.manager.publisher.shards) == 16)
+    keys = {world.create(f"web-{n}").key for n in range(24)}
+    world.until(lambda: {c.key for c in [*world.bus.published, *other.bus.published]} == keys)
+    assert other.bus.published
+    assert world.bus.published
+
+
+def test_what_stays_unsettled_without_a_live_attempt_is_swept(make_world):
+    world = make_world(sweep_after=0.2, sweep_every=0.05)
+    world.furnish()
+    made = world.create()
+    world.until(lambda: sent(world, made.key)[-1:] == [(1, 2)])
+    assert world.record(made).round >= 2
+
+
+def test_what_is_settled_is_not_swept(make_world):
+    world = make_world(sweep_after=0.2, sweep_every=0.05)
+    world.furnish()
+    made = world.create()
+    assert world.ask(made).verdict == "grant"
+    world.report(made, failed("invalid_request", OutcomeKind.FAILED))
+    rounds = world.record(made).round
+    sweeps = world.manager.publisher.counters.swept
+    other = world.create("web-2")
+    world.until(lambda: world.record(other).round >= 2)
+    assert world.record(made).round == rounds
+    assert world.manager.publisher.counters.swept > sweeps
