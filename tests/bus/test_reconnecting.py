@@ -77,8 +77,7 @@ def test_publications_of_a_broken_connection_are_settled_exactly_once_and_later_
     assert settled[-1].results == [PublishResult.CONFIRMED]
     reader = Reader(link, place.name, prefetch=0)
     confirmed = [b"%d" % n for n, each in enumerate(settled) if each.results == [PublishResult.CONFIRMED]]
-    reader.wait_for(len(confirmed))
-    assert set(confirmed) <= set(reader.bodies)
+    eventually(lambda: set(confirmed) <= set(reader.bodies), "what was confirmed arrives")
     assert [int(body) for body in reader.bodies] == sorted(int(body) for body in reader.bodies)
 
 

@@ -1,21 +1,12 @@
-"""The I/O thread of one link: it owns the connection, keeps it alive and calls the link's users back.
-
-One turn of :meth:`Engine._pump` sends what waits (publications and settlings of any thread, in batches), reads what
-has come and hands it out.  Requests and timers run between turns, one at a time; while one of them waits for the
-broker, the pump goes on turning.
-"""
+"""One link's connection: made, set up, kept alive, and made again, on a thread of its own."""
 
 from __future__ import annotations
 
-import heapq
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager
-from itertools import count
 from time import monotonic
 from typing import Any
 
@@ -24,11 +15,10 @@ from amqp.exceptions import AMQPError
 from federation.bus.address import Address
 from federation.bus.amqp.declarations import Declarations
 from federation.bus.amqp.dial import RefusedForGood, dial_any, tls_context
-from federation.bus.amqp.inbound import Inbound
+from federation.bus.amqp.loop import Loop
 from federation.bus.amqp.outbox import Outbox
-from federation.bus.amqp.requests import Request, Requests
+from federation.bus.amqp.requests import Request
 from federation.bus.amqp.subscription import AmqpSubscription
-from federation.bus.amqp.waiting import Waiter
 from federation.bus.amqp.wire import PUBLISH_CHANNEL, Wire
 from federation.bus.backoff import Backoff
 from federation.bus.broker_versions import known_defects, read_announcement
@@ -36,11 +26,9 @@ from federation.bus.callbacks import call_back
 from federation.bus.errors import BrokerRefused, BusError, BusTimeout, BusUnavailable, LinkClosed, UnsupportedBroker
 
 LOG = logging.getLogger(__name__)
-_IDLE_SECONDS = 1.0
+_GOODBYE_SECONDS = 1.0
 _STEADY_SECONDS = 5.0
 """A connection that stood this long has earned a quick first reconnect."""
-
-Encode = Callable[[int, int], bytes]
 
 
 class Engine:
@@ -49,7 +37,7 @@ class Engine:
     def __init__(self, address: Address, name: str) -> None:
         self.address = address
         self.outbox = Outbox(address.user, address.options)
-        self.inbound = Inbound(self.outbox)
+        self.loop = Loop(address.options, self.outbox)
         self.declarations = Declarations()
         self.subscriptions: list[AmqpSubscription] = []
         self.wire: Wire | None = None
@@ -59,15 +47,7 @@ class Engine:
         self._name = name
         self._connection: Wire | None = None
         self._host = 0
-        self._requests = Requests()
-        self._settlings: deque[tuple[AmqpSubscription, object, Encode]] = deque()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._timer_ids = count()
-        self._flowing = False
         self._announced = True
-        self._limit: float | None = None
-        self._next_tick = 0.0
-        self._waiter = Waiter()
         self._closing = threading.Event()
         self._close_by = 0.0
         self._start_by = 0.0
@@ -90,7 +70,7 @@ class Engine:
         """Send what waits, disconnect, end the thread."""
         self._close_by = monotonic() + timeout
         self._closing.set()
-        self._waiter.wake()
+        self.loop.submit(Request(lambda _: None, self._close_by))  # ends the sleep
         if self._thread.is_alive() and not self.on_io_thread:
             self._thread.join(timeout + self.address.options.connect_timeout)
 
@@ -103,15 +83,6 @@ class Engine:
     def on_io_thread(self) -> bool:
         """Whether the caller is a callback of this link."""
         return threading.current_thread() is self._thread
-
-    def wake(self) -> None:
-        """There is something to send."""
-        self._waiter.wake()
-
-    def settle(self, subscription: AmqpSubscription, key: object, encode: Encode) -> None:
-        """Send one settling of a delivery soon."""
-        self._settlings.append((subscription, key, encode))
-        self._waiter.wake()
 
     def request(self, run: Callable[[Wire], Any], timeout: float) -> Any:
         """Run broker methods on the I/O thread and wait for them.
@@ -139,8 +110,7 @@ class Engine:
         if self.closing:
             raise LinkClosed("the link is closed")
         request = Request(run, monotonic() + timeout)
-        self._requests.add(request)
-        self._waiter.wake()
+        self.loop.submit(request)
         return request
 
     def open_subscription(self, subscription: AmqpSubscription, timeout: float) -> None:
@@ -172,22 +142,7 @@ class Engine:
         if wire is not None:
             wire.cut()
 
-    # -- for the subscriptions, on the I/O thread --------------------------------------------------------------------
-
-    def later(self, seconds: float, run: Callable[[], None]) -> None:
-        """Run something between turns of the pump; forgotten when the connection is lost."""
-        heapq.heappush(self._timers, (monotonic() + seconds, next(self._timer_ids), run))
-
-    @contextmanager
-    def limited(self, seconds: float) -> Iterator[None]:
-        """Within this, what waits for the broker longer than so many seconds raises BusTimeout."""
-        before = self._limit
-        wanted = monotonic() + seconds
-        self._limit = wanted if before is None else min(before, wanted)
-        try:
-            yield
-        finally:
-            self._limit = before
+    # -- on the I/O thread -------------------------------------------------------------------------------------------
 
     def announce_if_standing(self) -> None:
         """Tell the link's users, once per reconnect, that everything stands again."""
@@ -197,8 +152,6 @@ class Engine:
         for callback in self.reconnect_callbacks:
             call_back(callback)
 
-    # -- connecting and losing ---------------------------------------------------------------------------------------
-
     def _run(self) -> None:
         backoff = Backoff(self.address.options.reconnect_max)
         while not self.closing:
@@ -206,7 +159,9 @@ class Engine:
             try:
                 wire = self._connect()
                 since = monotonic()
-                self._serve(wire)
+                self.loop.run(wire, self._closing.is_set, lambda: self._close_by)
+                with self.loop.limited(max(self._close_by - monotonic(), _GOODBYE_SECONDS)):
+                    wire.close()
             except (AMQPError, OSError, BusError) as error:
                 self._lose(error)
             except Exception as error:
@@ -221,13 +176,12 @@ class Engine:
     def _connect(self) -> Wire:
         try:
             context = tls_context(self.address)
-            wire, self._host = dial_any(self.address, self._name, self._pump_for_answer, context, self._host)
+            wire, self._host = dial_any(self.address, self._name, self.loop.turn_for_answer, context, self._host)
             self._connection = wire
             self.broker_version = read_announcement(wire.server_properties)
-            self.inbound.add(wire.take_left_over())
-            self._next_tick = 0.0
+            self.loop.begin(wire)
             self._open_publishing()
-            self.declarations.restore(wire, self.limited)
+            self.declarations.restore(wire, self.loop.limited)
         except (AMQPError, OSError, BusError) as error:
             final = isinstance(error, RefusedForGood | UnsupportedBroker) or monotonic() >= self._start_by
             if not self._started.done() and final:
@@ -256,31 +210,31 @@ class Engine:
         def repair() -> None:
             if self.wire is None:
                 return
-            self.declarations.repair(self.wire, self.limited)
+            self.declarations.repair(self.wire, self.loop.limited)
             if self.declarations.to_repair:
-                self.later(backoff.next(), repair)
+                self.loop.later(backoff.next(), repair)
             else:
                 self.announce_if_standing()
 
-        self.later(backoff.next(), repair)
+        self.loop.later(backoff.next(), repair)
 
     def _open_publishing(self) -> None:
         wire = self._connection
         if wire is None:
             return
-        with self.limited(self.address.options.write_timeout):
+        with self.loop.limited(self.address.options.write_timeout):
             channel = wire.channel(PUBLISH_CHANNEL)
             channel.on_lost = self._publishing_lost
             channel.confirm_select()
         self.outbox.begin(wire.frame_max)
-        self._flowing = True
+        self.loop.flowing = True
 
     def _publishing_lost(self, error: BrokerRefused) -> None:
         LOG.error("the broker closed the publishing channel, what was under way on it is lost: %s", error)
-        self._flowing = False
-        self.inbound.route(PUBLISH_CHANNEL, None)
+        self.loop.flowing = False
+        self.loop.inbound.route(PUBLISH_CHANNEL, None)
         self.outbox.lose_sent()
-        self.later(0, self._open_publishing)
+        self.loop.later(0, self._open_publishing)
 
     def _lose(self, error: Exception) -> None:
         reason = str(error) or type(error).__name__
@@ -296,88 +250,13 @@ class Engine:
             self._host = (self._host + 1) % len(self.address.endpoints)
 
     def _disconnect(self) -> None:
-        self._flowing = False
         self.wire = None
-        self._limit = None
-        self._waiter.unwatch()
+        self.loop.end()
         if self._connection is not None:
             self._connection.drop()
             self._connection = None
-        self.inbound.clear()
-        self._settlings.clear()
-        self._timers.clear()
 
     def _end(self) -> None:
         self._disconnect()
         self.outbox.lose_all()
-        self._requests.give_up()
-        self._waiter.close()
-
-    # -- the loop ----------------------------------------------------------------------------------------------------
-
-    def _serve(self, wire: Wire) -> None:
-        while True:
-            pause = _IDLE_SECONDS
-            if self._timers:
-                pause = min(pause, max(0.0, self._timers[0][0] - monotonic()))
-            self._pump(wire, pause)
-            while self._timers and self._timers[0][0] <= monotonic():
-                heapq.heappop(self._timers)[2]()
-            while self._requests:
-                self._drain(wire)
-                self._requests.perform_next(wire, self.limited)
-            if self.closing and ((not len(self.outbox) and not self._settlings) or monotonic() >= self._close_by):
-                self._drain(wire)
-                with self.limited(max(self._close_by - monotonic(), _IDLE_SECONDS)):
-                    wire.close()
-                return
-
-    def _pump_for_answer(self) -> None:
-        """One turn while a py-amqp method waits for its answer."""
-        pause = _IDLE_SECONDS
-        if self._limit is not None:
-            pause = min(pause, self._limit - monotonic())
-            if pause <= 0:
-                raise BusTimeout("the broker did not answer in time")
-        if self._connection is None:
-            raise ConnectionResetError("the connection was closed")
-        self._pump(self._connection, pause, nested=True)
-
-    def _drain(self, wire: Wire) -> None:
-        if self._flowing and not wire.blocked:
-            self.outbox.drain(wire.out)
-        settlings = self._settlings
-        while settlings:
-            subscription, key, encode = settlings.popleft()
-            subscription.write_settling(key, encode, wire.out)
-
-    def _pump(self, wire: Wire, timeout: float, *, nested: bool = False) -> None:
-        if self.inbound:
-            self.inbound.dispatch(wire.on_inbound_frame)
-            return
-        self._drain(wire)
-        self._waiter.watch(wire.sock, for_writing=not wire.flush())
-        now = monotonic()
-        if now >= self._next_tick:
-            self._tick(wire, now)
-        unread = wire.has_unread_input
-        self._waiter.announce()
-        if unread or self._has_work(wire, nested=nested):
-            timeout = 0
-        if self._waiter.sleep(timeout) or unread:
-            self.inbound.add(wire.receive())
-            self.inbound.dispatch(wire.on_inbound_frame)
-
-    def _has_work(self, wire: Wire, *, nested: bool) -> bool:
-        """Whether another thread has added something since the last look (or the link is to close)."""
-        if self._settlings or (self.outbox.has_waiting and self._flowing and not wire.blocked):
-            return True
-        return not nested and (bool(self._requests) or self.closing)
-
-    def _tick(self, wire: Wire, now: float) -> None:
-        options = self.address.options
-        wire.heartbeat_tick()
-        self._next_tick = now + min(_IDLE_SECONDS, (wire.heartbeat or _IDLE_SECONDS * 4) / 4)
-        if wire.unread_for(now) > options.write_timeout:
-            raise TimeoutError(f"the broker has not read for {options.write_timeout:g} s")
-        self.outbox.expire(now)
+        self.loop.close()

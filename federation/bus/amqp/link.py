@@ -71,7 +71,7 @@ class AmqpLink:
             msg = "the link is closed"
             raise LinkClosed(msg)
         engine.outbox.put(publication, on_settled)
-        engine.wake()
+        engine.loop.wake()
 
     def subscribe(
         self,

@@ -66,11 +66,11 @@ class AmqpSubscription:
 
     def ack(self, delivery: Delivery) -> None:
         """See the port."""
-        self._engine.settle(self, delivery.tag, encode_ack)
+        self._engine.loop.settle(self, delivery.tag, encode_ack)
 
     def reject(self, delivery: Delivery) -> None:
         """See the port."""
-        self._engine.settle(self, delivery.tag, encode_reject)
+        self._engine.loop.settle(self, delivery.tag, encode_reject)
 
     def add(self, consumption: Consumption) -> None:
         """See the port; off the I/O thread it returns when the broker has agreed, or raises BrokerRefused."""
@@ -96,7 +96,7 @@ class AmqpSubscription:
         """
         queue = ""
         try:
-            with self._engine.limited(_SILENCE_SECONDS):
+            with self._engine.loop.limited(_SILENCE_SECONDS):
                 self._open_channel(wire)
                 for queue, consumption in self._wanted.items():
                     if not self._held_off.holds(queue):
@@ -117,7 +117,7 @@ class AmqpSubscription:
         channel.on_cancelled = self._consumer_cancelled
         self._channel = channel
         self._channel_id = channel.channel_id
-        self._engine.inbound.route(self._channel_id, self.deliver)
+        self._engine.loop.inbound.route(self._channel_id, self.deliver)
         channel.basic_qos(0, self._prefetch, False)  # noqa: FBT003  # AMQP's global bit: per consumer
 
     def _consume(self, consumption: Consumption) -> None:
@@ -188,7 +188,7 @@ class AmqpSubscription:
             call_back(self._callbacks.on_lost, reason, None)
 
     def _channel_lost(self, error: BrokerRefused) -> None:
-        self._engine.inbound.route(self._channel_id, None)
+        self._engine.loop.inbound.route(self._channel_id, None)
         self.lost(str(error))
         if self._live and not self._closed:
             self._repair_later(str(error))
@@ -206,7 +206,7 @@ class AmqpSubscription:
             return
         self._repairing = True
         LOG.warning("a subscription is not whole for now: %s", reason)
-        self._engine.later(max(at_least, self._backoff.next()), self._repair)
+        self._engine.loop.later(max(at_least, self._backoff.next()), self._repair)
 
     def _repair(self) -> None:
         self._repairing = False
@@ -217,7 +217,7 @@ class AmqpSubscription:
             if queue in self._stamps or self._held_off.holds(queue):
                 continue
             try:
-                with self._engine.limited(_SILENCE_SECONDS):
+                with self._engine.loop.limited(_SILENCE_SECONDS):
                     self._engine.declarations.stand_up_queue(wire, queue)
                     if self._channel is None:
                         self._open_channel(wire)
@@ -236,7 +236,7 @@ class AmqpSubscription:
     def _abandon_channel(self, reason: str) -> None:
         channel = self._channel
         if channel is not None:
-            self._engine.inbound.route(self._channel_id, None)
+            self._engine.loop.inbound.route(self._channel_id, None)
             self.lost(reason)
             channel.on_lost = None
             channel.abandon()
@@ -248,7 +248,7 @@ class AmqpSubscription:
             self._engine.announce_if_standing()
         elif not self._repairing:
             self._repairing = True
-            self._engine.later(max(self._backoff.next(), self._held_off.shortest()), self._repair)
+            self._engine.loop.later(max(self._backoff.next(), self._held_off.shortest()), self._repair)
 
     def _add_now(self, consumption: Consumption, wire: Wire) -> None:
         self._engine.declarations.stand_up_queue(wire, consumption.queue)
@@ -272,7 +272,7 @@ class AmqpSubscription:
     def close_now(self) -> None:
         """Close the channel; the broker takes back what is unsettled."""
         channel, self._channel = self._channel, None
-        self._engine.inbound.route(self._channel_id, None)
+        self._engine.loop.inbound.route(self._channel_id, None)
         self._stamps.clear()
         self._unacked.clear()
         if channel is not None:
