@@ -9,7 +9,7 @@ def make_world(tmp_path):
     """Makes managers on one store; all are stopped in the end."""
     made = []
 
-    def make(start=True, **settings):
+    def make(*, start=True, **settings):
         store = open_store(f"sqlite:///{tmp_path / 'manager.sqlite'}")
         world = World(store, **settings)
         made.append(world)

@@ -23,7 +23,7 @@ def test_a_worker_of_an_unknown_cluster_is_told_how_to_make_it(world):
 
 
 def test_a_worker_with_another_driver_is_refused(world):
-    with pytest.raises(InvalidRequest, match="'simulated'.*'libvirt'"):
+    with pytest.raises(InvalidRequest, match=r"'simulated'.*'libvirt'"):
         world.manager.admitting.admit(announcement(driver="libvirt"))
 
 

@@ -16,7 +16,7 @@ def test_the_next_operation_is_sent_only_after_the_broker_has_the_one_before(wor
     world.change("pause", made.key)
     world.until(lambda: world.bus.waiting)
     assert sent(world, made.key) == [(1, 1)]
-    world.bus.waiting.pop()(True)
+    world.bus.confirm(certain=True)
     world.until(lambda: world.bus.waiting)
     assert sent(world, made.key) == [(1, 1), (2, 1)]
 
@@ -32,11 +32,11 @@ def test_what_the_broker_did_not_confirm_goes_out_again_in_a_new_round_and_in_or
     made = world.create()
     world.change("pause", made.key)
     world.until(lambda: world.bus.waiting)
-    world.bus.waiting.pop()(False)
+    world.bus.confirm(certain=False)
     world.until(lambda: world.bus.waiting)
     assert sent(world, made.key) == [(1, 1), (1, 2)]
     world.bus.verdict = True
-    world.bus.waiting.pop()(True)
+    world.bus.confirm(certain=True)
     world.until(lambda: len(sent(world, made.key)) == 3)
     assert sent(world, made.key)[2] == (2, 1)
 
@@ -74,7 +74,7 @@ def test_a_stopped_manager_publishes_nothing_again_that_was_confirmed(make_world
 
 def test_managers_share_the_shards_and_publish_what_the_other_accepted(make_world):
     world = make_world(claim_ttl=0.6)
-    world.furnish()
+    world.furnish(partitions=32)
     other = make_world(start=False, id="m2", claim_ttl=0.6)
     other.manager.start(other.bus)
     world.until(lambda: len(world.manager.publisher.shards) == len(other.manager.publisher.shards) == 16)

@@ -22,7 +22,7 @@ def test_operations_of_an_instance_get_sequences_without_holes(world):
 
 def test_an_unknown_cluster_is_told_which_are_known(world):
     made = world.create()
-    with pytest.raises(NotFound, match="'nowhere'.*known are: lab"):
+    with pytest.raises(NotFound, match=r"'nowhere'.*known are: lab"):
         world.submit("create", arguments=made.arguments, cluster="nowhere")
 
 

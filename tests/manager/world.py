@@ -60,6 +60,10 @@ class Bus:
         else:
             on_settled(self.verdict)
 
+    def confirm(self, *, certain: bool) -> None:
+        """Settle the publication that waits longest."""
+        self.waiting.pop(0)(certain)
+
     def answer(self, worker: str, answer: Answer) -> None:
         self.answers.append((worker, answer))
 
@@ -109,9 +113,9 @@ class World:
         self.manager.start(self.bus)
         self.until(lambda: len(self.manager.publisher.shards) == 32)
 
-    def furnish(self, flags: frozenset[Capability] = frozenset(Capability), **node: Any) -> None:
+    def furnish(self, flags: frozenset[Capability] = frozenset(Capability), partitions: int = 4, **node: Any) -> None:
         """A cluster with one worker and one node."""
-        self.manager.estate.create_cluster(CLUSTER, "simulated", 4)
+        self.manager.estate.create_cluster(CLUSTER, "simulated", partitions)
         self.manager.admitting.admit(announcement(flags=flags))
         self.set_nodes(make_node(**node))
 
