@@ -73,9 +73,9 @@ def test_a_stopped_manager_publishes_nothing_again_that_was_confirmed(make_world
 
 
 def test_managers_share_the_shards_and_publish_what_the_other_accepted(make_world):
-    world = make_world(claim_ttl=0.6)
+    world = make_world(claim_ttl=3.0)
     world.furnish(partitions=32)
-    other = make_world(start=False, id="m2", claim_ttl=0.6)
+    other = make_world(start=False, id="m2", claim_ttl=3.0)
     other.manager.start(other.bus)
     world.until(lambda: len(world.manager.publisher.shards) == len(other.manager.publisher.shards) == 16)
     keys = {world.create(f"web-{n}").key for n in range(24)}
