@@ -23,7 +23,7 @@ class CannotListen(oslo_messaging.MessagingException):  # type: ignore[misc]  # 
     """
 
 
-class NotSent(Exception):  # noqa: N818  # a fact that a retry acts on; it never leaves this package
+class NotSent(Exception):  # a fact that a retry acts on; it never leaves this package
     """This attempt certainly did not deliver the message; another attempt cannot duplicate it."""
 
 

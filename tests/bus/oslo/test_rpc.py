@@ -63,11 +63,10 @@ def world(bus):
     return rpc, endpoint
 
 
-VALUES = [None, 0, -(2**63), 2**64 - 1, 2**64, -(2**63) - 1, 2**400, 1.5, "ü", "", [], {}] + [
-    b"\x00\xff",
-    {"a": {"b": [1, None, True]}},
-    "x" * 100_000,
-]
+VALUES = (
+    *(None, 1.5, "ü", "", [], {}, b"\x00\xff", {"a": {"b": [1, None, True]}}, "x" * 100_000),
+    *(0, -(2**63), 2**64 - 1, 2**64, -(2**63) - 1, 2**400),
+)
 
 
 def test_a_value_comes_back_as_it_went(bus, world):
