@@ -131,6 +131,8 @@ class TcpProxy:
         self._cut = threading.Event()
         self._refusing = threading.Event()
         self._ended = threading.Event()
+        self._orphaning = threading.Event()
+        self._clients: set[socket.socket] = set()
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -149,6 +151,11 @@ class TcpProxy:
         self._cut.set()
         eventually(lambda: not self._cut.is_set(), "the proxy has cut its connections")
 
+    def orphan(self) -> None:
+        """Close the clients' sides only: the broker does not learn that they have gone."""
+        self._orphaning.set()
+        eventually(lambda: not self._orphaning.is_set(), "the proxy has left its clients")
+
     def refuse(self) -> None:
         """Close new connections at once, and cut those that stand."""
         self._refusing.set()
@@ -166,6 +173,9 @@ class TcpProxy:
             if self._cut.is_set():
                 self._drop_all()
                 self._cut.clear()
+            if self._orphaning.is_set():
+                self._drop(*[each for each in self._pairs if each in self._clients])
+                self._orphaning.clear()
             for key, _ in self._selector.select(0.01):
                 if key.fileobj is self._listener:
                     self._connect()
@@ -188,6 +198,7 @@ class TcpProxy:
             client.close()
             return
         self.accepted += 1
+        self._clients.add(client)
         for one, other in ((client, server), (server, client)):
             self._pairs[one] = other
             self._selector.register(one, selectors.EVENT_READ)
@@ -199,7 +210,8 @@ class TcpProxy:
         try:
             data = source.recv(65536)
             if data:
-                target.sendall(data)
+                if target in self._pairs:
+                    target.sendall(data)
                 return
         except OSError:
             data = b""

@@ -121,6 +121,25 @@ def test_a_publication_that_nobody_answers_in_time_is_lost(proxied_url, proxy, o
 
 
 @pytest.mark.slow
+def test_an_exclusive_queue_comes_back_once_the_broker_has_buried_the_connection_that_had_it(
+    proxied_url, proxy, opened, name
+):
+    link = opened(f"{proxied_url}?heartbeat=1&reconnect_max=0.2")
+    told = threading.Event()
+    link.on_reconnect(told.set)
+    place = Place(link, name)
+    exchange, _, binding = place.items()
+    link.declare([exchange, Queue(name, durable=False, exclusive=True, auto_delete=True), binding])
+    reader = Reader(link, name)
+    proxy.orphan()
+    eventually(lambda: [queue for _, queue in reader.losses] == [None], "the loss is noticed")
+    assert told.wait(20)
+    place.send(b"x")
+    assert reader.wait_for(1)[0].body == b"x"
+    assert proxy.accepted == 2  # the refusals in between cost no connection
+
+
+@pytest.mark.slow
 def test_a_peer_that_falls_silent_is_noticed_by_heartbeats(proxied_url, proxy, opened):
     link = opened(f"{proxied_url}?heartbeat=1&reconnect_max=0.2")
     before = proxy.accepted
@@ -134,11 +153,13 @@ def test_a_peer_that_falls_silent_is_noticed_by_heartbeats(proxied_url, proxy, o
 def test_a_peer_that_does_not_read_is_noticed_by_the_write_timeout(proxied_url, proxy, opened, name, bus_rabbitmq_url):
     link = opened(f"{proxied_url}?write_timeout=1&heartbeat=60&reconnect_max=0.2")
     place = Place(link, name).declare(**QUORUM)
+    losses: list[str] = []
+    link.subscribe([], 1, lambda _: None, lambda reason, _: losses.append(reason))
     proxy.freeze()
     settled = Settled()
     for _ in range(40):
         link.publish(place.publication(b"x" * 500_000), settled)
-    eventually(lambda: not link.connected, "the full pipe is noticed", seconds=8)
+    eventually(lambda: losses == ["the broker has not read for 1 s"], "the full pipe is noticed", seconds=8)
     proxy.thaw()
     eventually(lambda: len(settled.results) == 40, "all are settled")
     assert PublishResult.LOST in settled.results
@@ -326,4 +347,24 @@ def test_a_restarted_broker_is_found_again_with_everything_confirmed_still_there
     assert told.wait(60)
     reader.wait_for(4)
     assert reader.bodies[2:] == [b"1", b"2"]
+    link.delete_queue(name)
+
+
+@pytest.mark.slow
+def test_while_the_broker_is_short_of_memory_publications_wait_and_the_link_stays(breakable_rabbitmq, opened, name):
+    link = opened(f"{breakable_rabbitmq.federation_url}?heartbeat=1&write_timeout=1")
+    place = Place(link, name).declare(**ORDERED)
+    place.send(b"first")  # RabbitMQ blocks only connections that publish
+    lost = threading.Event()
+    subscription = link.subscribe([], 1, lambda _: None, lambda reason, queue: lost.set())
+    breakable_rabbitmq.ctl("set_vm_memory_high_watermark", "0.000001")
+    settled = Settled()
+    for _ in range(3):
+        link.publish(place.publication(b"x" * 1000), settled)
+    assert not lost.wait(4)
+    assert settled.results == []
+    breakable_rabbitmq.ctl("set_vm_memory_high_watermark", "0.6")
+    eventually(lambda: settled.results == [PublishResult.CONFIRMED] * 3, "they are confirmed")
+    assert not lost.is_set()
+    subscription.close(5)
     link.delete_queue(name)

@@ -43,7 +43,7 @@ class Declarations:
 
     def forget_queue(self, name: str) -> None:
         """Declare a queue and its bindings no more."""
-        self.forget([item for item in self._items.values() if _names_queue(item, name)])
+        self.forget([item for item in list(self._items.values()) if _names_queue(item, name)])
 
     def restore(self, wire: Wire, limited: Limited) -> None:
         """Declare everything again; what fails is reported, and kept in ``to_repair`` when another attempt may help."""
@@ -76,7 +76,7 @@ class Declarations:
 
         Raises BrokerRefused when it is not there.
         """
-        ours = [item for item in self._items.values() if _names_queue(item, name)]
+        ours = [item for item in list(self._items.values()) if _names_queue(item, name)]
         if any(isinstance(item, Queue) for item in ours):
             on_fresh_channel(wire, partial(_declare_all, items=ours))
         else:

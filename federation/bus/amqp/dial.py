@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 from collections.abc import Callable
@@ -69,11 +70,12 @@ def dial(
         "password": address.password,
         "login_method": "PLAIN",
         "virtual_host": address.virtual_host,
-        "heartbeat": options.heartbeat,
+        "heartbeat": math.ceil(options.heartbeat),  # AMQP counts whole seconds
         "connect_timeout": options.connect_timeout,
         "client_properties": {"connection_name": name, "product": "driver-federation"},
-        # py-amqp's default TCP_USER_TIMEOUT of one second kills a connection over a hiccup of the network.
-        "socket_settings": {socket.TCP_USER_TIMEOUT: int(options.write_timeout * 1000)},
+        # py-amqp's default TCP_USER_TIMEOUT of one second kills a connection over a hiccup of the network;
+        # the second line behind our own write timeout.
+        "socket_settings": {socket.TCP_USER_TIMEOUT: int(options.write_timeout * 2000)},
     }
     wire = _TlsWire(pump, context, endpoint.host, **keywords) if context else Wire(pump, **keywords)
     try:

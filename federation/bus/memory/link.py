@@ -116,7 +116,7 @@ class MemoryLink:
 
     def delete_queue(self, name: str, timeout: float = 30.0) -> None:
         """See the port."""
-        self.forget([each for each in self._items.values() if _names_queue(each, name)])
+        self.forget([each for each in list(self._items.values()) if _names_queue(each, name)])
         self._request(lambda connection: self._broker.delete_queue(connection, name), timeout)
 
     def queue_depth(self, name: str, timeout: float = 10.0) -> tuple[int, int] | None:
@@ -129,7 +129,7 @@ class MemoryLink:
         connection = self._connection
         if connection is None:
             return
-        for item in [each for each in self._items.values() if _names_queue(each, name)]:
+        for item in [each for each in list(self._items.values()) if _names_queue(each, name)]:
             self._broker.declare(connection, item)
         if self._broker.depth(connection, name) is None:
             raise BrokerRefused(404, f"NOT_FOUND - no queue '{name}'")
