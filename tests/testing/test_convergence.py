@@ -183,6 +183,34 @@ def test_an_error_that_cannot_be_undone_is_reported_as_unknown(name, open_driver
         do(driver, scenario.request, RecordedCall(OPERATION, clock=clock))
 
 
+def test_a_cancelled_recovery_of_a_destroy_goes_on_because_nothing_brings_back_what_is_gone(
+    open_driver, tmp_path, clock
+):
+    scenario = SCENARIOS["destroy"]
+    _, guards = undisturbed(open_driver, scenario)
+    for crash_at in range(2, guards + 1):
+        where = f"gone-{crash_at}"
+        driver = prepared(open_driver, scenario, where)
+        call = RecordedCall(OPERATION, clock=clock, crash_at=crash_at)
+        with pytest.raises(SimulatedCrash):
+            do(driver, scenario.request, call)
+        do(driver, scenario.request, call.again(cancel_at=1))
+        assert final(tmp_path, where) == ABSENT
+
+
+def test_the_log_says_when_an_execution_was_let_through_even_if_it_dies_later(open_driver, tmp_path, clock):
+    driver = prepared(open_driver, SCENARIOS["reboot"], "guarded")
+    clock.advance(10)
+    guarded = clock.monotonic()
+    control = FaultControl(tmp_path / "guarded", clock)
+    control.plant(Fault(action=Action.CRASH, phase=Phase.AFTER, kind="reset"))
+    control.close()
+    with pytest.raises(SimulatedCrash):
+        do(driver, SCENARIOS["reboot"].request, RecordedCall(OPERATION, clock=clock))
+    execution = log(tmp_path, "guarded").executions[-1]
+    assert (execution.guarded, execution.ended, execution.how) == (guarded, None, None)
+
+
 def test_a_cancelled_recovery_undoes_what_the_earlier_attempt_made(open_driver, tmp_path, clock):
     scenario = SCENARIOS["create"]
     _, guards = undisturbed(open_driver, scenario)

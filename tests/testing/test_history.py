@@ -283,9 +283,9 @@ def test_a_hundred_thousand_effects_are_checked_in_a_few_seconds():
         finals=tuple(one for h in model_of for one in h.finals),
     )
     assert len(history.effects) >= 100_000
-    started = time.perf_counter()
+    started = time.thread_time()
     report = check(history)
-    assert time.perf_counter() - started < 10
+    assert time.thread_time() - started < 5
     assert report.clean
 
 

@@ -28,6 +28,7 @@ from federation.contract.instances import (
     ImageFormat,
     PowerState,
 )
+from federation.testing.calls import RecordedCall
 from federation.testing.history import ABSENT
 from federation.testing.hypervisor.log import read_log
 from federation.testing.hypervisor.profiles import HypervisorKind
@@ -88,8 +89,22 @@ def test_an_instance_that_is_there_is_not_created_again_and_not_harmed(driver):
     assert do(driver, r.GetInstance(instance=INSTANCE)) == made
 
 
-def test_running_instances_fill_a_node_and_the_next_start_is_refused(open_driver):
-    driver = open_driver(nodes=(NodeSettings(name="kvm-1", memory_bytes=3 * GIB),))
+def test_a_name_that_somebody_takes_in_the_meantime_is_refused_and_nothing_is_left_behind(driver, tmp_path):
+    class Overtaken(RecordedCall):
+        def guard(self):
+            super().guard()
+            if self.guards == 2:
+                do(driver, create(instance=new_id()))
+
+    with pytest.raises(AlreadyExists, match="the name one belongs to"):
+        do(driver, create(), Overtaken())
+    finals = {one.key: one.seen for one in read_log(tmp_path / "state").finals}
+    assert finals[INSTANCE] == ABSENT
+
+
+@pytest.mark.parametrize("pace", [0.0, 1.0], ids=["instant", "slow"])
+def test_running_instances_fill_a_node_and_the_next_start_is_refused(pace, open_driver):
+    driver = open_driver(pace=pace, nodes=(NodeSettings(name="kvm-1", memory_bytes=3 * GIB),))
     do(driver, create(flavour=Flavour(vcpus=1, memory_bytes=2 * GIB)))
     second = new_id()
     do(driver, create(second, start=False, name="two", flavour=Flavour(vcpus=1, memory_bytes=2 * GIB)))

@@ -131,6 +131,8 @@ def test_a_call_under_way_survives_its_worker_and_the_next_attempt_waits_for_it(
 def test_two_workers_under_load_lose_no_change_and_overbook_nothing(start_worker, tmp_path):
     one, two = start_worker(), start_worker()
     for worker in (one, two):
+        worker.do("probe", r.Probe())  # both are up before either begins
+    for worker in (one, two):
         for number in range(60):
             request = r.Create(
                 instance=new_id(),

@@ -215,6 +215,7 @@ class Session:
             self._prepare(connection, change)
             moment = world.Moment(started, hypervisor.clock.monotonic(), hypervisor.clock.wall())
             world.take_effect(connection, change, moment)
+        self._guard_logged = self._guarded is not None
 
     def _carry_out_slowly(self, change: world.Change, fired: tuple[Fault, ...], takes: float) -> None:
         hypervisor = self.hypervisor
@@ -227,6 +228,7 @@ class Session:
             number = world.start_call(
                 connection, change, started, started + takes + held_for, hold.name if hold else None
             )
+        self._guard_logged = self._guarded is not None
         act_all(fired, Phase.UNDER_WAY, hypervisor.database, hypervisor.clock)
         while ready is not None:
             left = ready - hypervisor.clock.monotonic()
