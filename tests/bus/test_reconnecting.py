@@ -188,6 +188,17 @@ def test_the_next_host_of_the_url_is_taken_when_one_does_not_answer(bus_rabbitmq
     link.delete_queue(name)
 
 
+@pytest.mark.slow
+def test_a_host_that_fell_silent_is_not_the_first_to_be_tried_again(bus_rabbitmq_url, opened, proxy):
+    real = str(parse_address(bus_rabbitmq_url).endpoints[0])
+    url = bus_rabbitmq_url.replace(real, f"127.0.0.1:{proxy.port},{real}")
+    link = opened(f"{url}?heartbeat=1&connect_timeout=30&reconnect_max=0.2")
+    proxy.freeze()
+    eventually(lambda: not link.connected, "the silence is noticed", seconds=8)
+    eventually(lambda: link.connected, "the other host is taken", seconds=8)
+    proxy.thaw()
+
+
 def test_without_any_host_the_start_fails_in_time_and_says_what_each_host_said(bus_rabbitmq_url):
     real = str(parse_address(bus_rabbitmq_url).endpoints[0])
     ports = _closed_port(), _closed_port()

@@ -76,12 +76,6 @@ class Wire(amqp.Connection):  # type: ignore[misc]  # py-amqp has no types
     """A connection on a non-blocking socket, pumped by its owner."""
 
     Channel = WireChannel
-    negotiate_capabilities = {  # noqa: RUF012  # py-amqp's class attribute
-        **amqp.Connection.negotiate_capabilities,
-        "publisher_confirms": True,
-        "basic.nack": True,
-    }
-
     def __init__(self, pump: Callable[[], None], **options: Any) -> None:  # py-amqp's own keywords
         super().__init__(**options)
         self.out = bytearray()
