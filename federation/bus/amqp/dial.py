@@ -80,7 +80,7 @@ def dial(
     wire = _TlsWire(pump, context, endpoint.host, **keywords) if context else Wire(pump, **keywords)
     try:
         wire.open()
-        read_announcement(wire.server_properties)
+        wire.announced = read_announcement(wire.server_properties)
     except AMQPError as error:
         wire.drop()
         kind = RefusedForGood if error.reply_code in _PERMANENT_CODES else BusUnavailable

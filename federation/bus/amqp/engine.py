@@ -21,7 +21,7 @@ from federation.bus.amqp.requests import Request
 from federation.bus.amqp.subscription import AmqpSubscription
 from federation.bus.amqp.wire import PUBLISH_CHANNEL, Wire
 from federation.bus.backoff import Backoff
-from federation.bus.broker_versions import known_defects, read_announcement
+from federation.bus.broker_versions import known_defects
 from federation.bus.callbacks import call_back
 from federation.bus.errors import BrokerRefused, BusError, BusTimeout, BusUnavailable, LinkClosed, UnsupportedBroker
 
@@ -178,7 +178,7 @@ class Engine:
             context = tls_context(self.address)
             wire, self._host = dial_any(self.address, self._name, self.loop.turn_for_answer, context, self._host)
             self._connection = wire
-            self.broker_version = read_announcement(wire.server_properties)
+            self.broker_version = wire.announced
             self.loop.begin(wire)
             self._open_publishing()
             self.declarations.restore(wire, self.loop.limited)

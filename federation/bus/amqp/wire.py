@@ -76,10 +76,13 @@ class Wire(amqp.Connection):  # type: ignore[misc]  # py-amqp has no types
     """A connection on a non-blocking socket, pumped by its owner."""
 
     Channel = WireChannel
+
     def __init__(self, pump: Callable[[], None], **options: Any) -> None:  # py-amqp's own keywords
         super().__init__(**options)
         self.out = bytearray()
         self.blocked = False
+        self.announced = ""
+        """The broker's product and version."""
         self._pump: Callable[[], None] | None = None
         self._owner_pump = pump
         self._rest = b""
