@@ -88,16 +88,14 @@ def test_an_effect_that_was_undone_and_is_made_again_by_the_next_attempt_is_no_d
 
 
 def test_a_marker_written_twice_is_no_duplicate():
-    model = one_instance("create", "reboot")
-    mark = next(e for e in model.effects if e.kind == "mark")
-    reset = model.effects[-1]
-    moved = replace(reset, sequence=reset.sequence + 1, started=reset.started + 2, ended=reset.ended + 2)
-    second = replace(mark, sequence=reset.sequence, started=reset.started, ended=reset.ended)
-    executions = tuple(
-        replace(e, ended=e.ended + 2) if e.id == reset.execution else e for e in model.history().executions
-    )
-    history = replace(model.history(), effects=(*model.effects[:-1], second, moved), executions=executions)
-    assert check(history).clean, check(history).to_text()
+    model = one_instance("create")
+    steps, _ = planned("suspend", model.seen["a"], 1)
+    accepted = model.accept("a", "suspend")
+    mark = ("mark", "", False, steps[0][3])
+    model.execute(accepted, 1, [steps[0], mark], ends=False)
+    model.execute(accepted, 2, [mark, steps[1]])
+    model.settle(accepted, OutcomeKind.SUCCEEDED, None, 2)
+    assert check(model.history()).clean, check(model.history()).to_text()
 
 
 @settings(max_examples=100, deadline=None)
@@ -200,10 +198,21 @@ def test_a_newer_attempt_that_was_let_through_by_its_guard_is_enough_to_revoke()
     assert check(replace(history, executions=(*model.executions[:-1], lingering))).clean
 
 
-def test_a_paused_worker_that_wakes_up_late_and_changes_nothing_is_allowed():
+@pytest.mark.parametrize("how", ["revoked", "returned"])
+def test_a_paused_worker_that_wakes_up_late_and_changes_nothing_is_allowed(how):
     model = one_instance("create", "pause", crashes=(1,))
     model.run("a", "unpause")
     old = next(e for e in model.executions if e.name == "pause" and e.attempt == 1)
+    woken = replace(old, ended=model.tick(), how=how)
+    history = replace(model.history(), executions=tuple(woken if e is old else e for e in model.executions))
+    assert check(history).clean, check(history).to_text()
+
+
+def test_a_revoked_execution_is_not_what_settled_its_operation():
+    model = one_instance("create", "pause")
+    model.settled[-1] = replace(model.settled[-1], kind=OutcomeKind.FAILED, code="driver_bug")
+    old = model.executions[-1]
+    model.run("a", "unpause")
     woken = replace(old, ended=model.tick(), how="revoked")
     history = replace(model.history(), executions=tuple(woken if e is old else e for e in model.executions))
     assert check(history).clean, check(history).to_text()
