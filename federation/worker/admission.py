@@ -239,6 +239,8 @@ class Membership:
                 state.outcome.exception() if state.outcome else None,
             ),
         )  # fmt: skip
+        if self._leaving.is_set():
+            raise _Leaving
         try:
             return retrying(act)
         except tenacity.RetryError as error:

@@ -1,8 +1,18 @@
-"""Which questions wait for an answer: only for counting; the decision core judges answers by itself."""
+"""The ids of questions, and which of them wait for an answer: only for counting; the core judges answers by itself."""
 
 from __future__ import annotations
 
+import itertools
+import uuid
+from collections.abc import Callable
+
 from federation.protocol.envelope import Question
+
+
+def question_ids() -> Callable[[], str]:
+    """Ids that no other process and no other call of this function ever gives; far cheaper than a UUID each."""
+    prefix, numbers = uuid.uuid4().hex, itertools.count(1)
+    return lambda: f"{prefix}-{next(numbers):x}"
 
 
 class OpenQuestions:

@@ -6,7 +6,6 @@ import logging
 import queue
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from federation.worker.drivers import OpenDriver
 from federation.worker.errors import ExitCode, Unavailable
 from federation.worker.inbox import Answered, DrainBegan, Inbox, RevocationAsked, Stopped
 from federation.worker.loop import DecisionLoop
+from federation.worker.open_questions import question_ids
 from federation.worker.ports import Closable, Ports
 from federation.worker.queries import QueryService
 from federation.worker.redaction import class_name
@@ -69,7 +69,7 @@ class Worker:
         driver: OpenDriver,
         ports: Ports,
         *,
-        new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+        new_id: Callable[[], str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
@@ -89,8 +89,10 @@ class Worker:
         )
         boundary = Boundary(driver.driver, driver.served, driver.redactor, self.counters, settings.max_outcome_bytes)
         self.queries = QueryService(boundary, self.counters, settings)
-        core = WorkerCore(settings.worker, WorkerTerms(max_operations=settings.max_operations), new_id)
-        self._loop = DecisionLoop(core, around, DriverThreads(boundary, self._inbox, driver.redactor))
+        terms = WorkerTerms(max_operations=settings.max_operations)
+        core = WorkerCore(settings.worker, terms, new_id or question_ids())
+        self._threads = DriverThreads(boundary, self._inbox, driver.redactor)
+        self._loop = DecisionLoop(core, around, self._threads)
         self._membership = Membership(around, driver.description)
         self._loop_thread = threading.Thread(target=self._loop.run, name=f"decisions {settings.worker}", daemon=True)
         self._answers: Closable | None = None
@@ -190,6 +192,7 @@ class Worker:
         self._inbox.put(Stopped())
         if self._loop_thread.is_alive():
             self._loop_thread.join(timeout)
+        self._threads.close()
         self._close_driver(timeout)
 
     def _close_driver(self, timeout: float) -> None:

@@ -1,5 +1,6 @@
 """How a worker leaves: drained, stopped, stuck."""
 
+import signal
 import threading
 import time
 
@@ -29,6 +30,30 @@ def test_a_drained_worker_finishes_and_acknowledges_what_runs_and_gives_the_rest
     assert [copy.command.operation for copy in world.queues[partition]] == behind
     assert len(world.departures) == 1
     assert world.consumers == []
+
+
+def test_a_signal_drains_a_worker_that_the_main_thread_runs(world):
+    acts = Acts()
+    worker = world.worker(TinyDriver(acts))
+    operation = world.submit()
+    acts.closed_gates.add(operation)
+    worker.start()
+    before = signal.signal(signal.SIGUSR1, lambda *_: worker.drain())
+
+    def later():
+        eventually(lambda: acts.began, "the call")
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        eventually(lambda: any(beat.draining for beat in world.heartbeats), "the worker drains")
+        acts.gates[operation].set()
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    try:
+        assert worker.run_until_stopped() is ExitCode.STOPPED
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        thread.join()
+    assert world.wait(operation)[0].kind is OutcomeKind.SUCCEEDED
 
 
 def test_an_idle_worker_leaves_at_once(world, run):

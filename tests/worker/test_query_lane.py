@@ -35,6 +35,21 @@ def test_a_query_that_hangs_is_given_up_in_time_and_takes_only_its_own_slot(worl
     eventually(lambda: worker.queries.handle("get_instance", 1, {"instance": key(2)})["kind"] == "succeeded", "a slot")
 
 
+def test_a_query_that_nobody_waits_for_any_more_is_woken_from_its_sleep_and_gives_its_slot_back(world):
+    ended = threading.Event()
+
+    def act(call, _request):
+        try:
+            call.sleep(3000)
+        finally:
+            ended.set()
+
+    worker = world.worker(TinyDriver(act), query_timeout=0.1, max_queries=1)
+    assert worker.queries.handle("get_instance", 1, {"instance": key(1)})["code"] == "timed_out"
+    assert ended.wait(10)
+    assert worker.counters.snapshot()["driver_bugs"] == {}
+
+
 def test_a_query_never_raises(world):
     def act(_call, _request):
         raise NotFound("no such machine")

@@ -50,6 +50,7 @@ def test_a_message_of_another_cluster_or_partition_is_dead_lettered(world, run, 
     run(world.worker(TinyDriver(acts)))
     operation = world.submit()
     world.wait(operation)
+    eventually(lambda: world.acked, "the acknowledgement")
     stray = msgspec.structs.replace(world.acked[0].command, **foreign)
     world.publish(Copy(stray, 0))
     eventually(lambda: world.rejected, "the rejection")

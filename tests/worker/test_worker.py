@@ -1,5 +1,6 @@
 """A whole worker, with its threads: grants, leases, revocations, outcomes, progress."""
 
+import threading
 import time
 
 from worker.facts import FAST
@@ -290,3 +291,15 @@ def test_a_driver_that_catches_everything_still_makes_no_change_once_it_is_revok
     world.lose(world.consumers[0], comes_back=False)
     eventually(lambda: "revoked" in changes, "the revocation")
     assert changes[-1] == "revoked"
+
+
+def test_driver_threads_are_used_again_and_end_with_the_worker(world, run):
+    names = set()
+    worker = world.worker(TinyDriver(lambda _call, _request: names.add(threading.current_thread())))
+    runner = run(worker)
+    for _ in range(5):
+        world.wait(world.submit())
+    assert len(names) == 1
+    worker.drain()
+    runner.ended()
+    eventually(lambda: not any(thread.is_alive() for thread in names), "the end of the thread")
