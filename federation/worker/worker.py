@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from federation.contract.struct_types import prepare_types
 from federation.protocol.admission import Admission
 from federation.protocol.envelope import Answer
 from federation.protocol.worker_core import WorkerCore, WorkerTerms
@@ -72,6 +73,7 @@ class Worker:
         new_id: Callable[[], str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        prepare_types()
         self.settings = settings
         self.counters = Counters()
         self._driver = driver.driver
