@@ -58,6 +58,7 @@ def test_an_idempotency_key_gives_the_earlier_operation_of_the_cluster(store, ac
     assert [(record.key, record.sequence) for record in records[3:]] == [("a", 2), ("b", 1)], "a sequence was lost"
     with store.reading() as transaction:
         assert transaction.accepted_before(CLUSTER, "once") == records[0]
+        assert transaction.accepted_before("other", "once") == records[2]
         assert len(transaction.unpublished(SHARDS, 10)) == 4
 
 

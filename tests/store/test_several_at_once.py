@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import msgspec
 import pytest
+from sqlalchemy import text
 from store.making import ON_POSTGRESQL, SHARDS, SUCCEEDED, granted, new_operation
 
 from federation.protocol.errors import StoreUnavailable
@@ -216,3 +218,54 @@ def test_the_lock_on_a_key_hinders_no_other_key(stores, open_another):
         transaction.accept(new_operation("a"))
         with impatient.transaction() as other:
             assert other.accept(new_operation("b")).sequence == 1
+
+
+def lock_keys(transaction, names):
+    transaction.keys([f"key-{name}" for name in names])
+
+
+def confirm(transaction, names):
+    transaction.confirmed([(f"operation-{name}", 1) for name in names])
+
+
+def publish_again(transaction, names):
+    transaction.new_round([f"operation-{name}" for name in names])
+
+
+@ON_POSTGRESQL
+@pytest.mark.parametrize("lock", [lock_keys, confirm, publish_again])
+def test_rows_are_locked_in_sorted_order_whatever_order_they_are_given_in(stores, open_another, lock):
+    impatient = open_another(limits=Limits(patience=0.2))
+    with stores[0].transaction() as transaction:
+        for times, name in enumerate("cba", start=1):  # neither by age nor by length does "a" come first
+            transaction.accept(new_operation(f"key-{name}", id=f"operation-{name}"))
+            for _ in range(times):
+                transaction.accept(new_operation(f"key-{name}"))
+
+    def locking_all():
+        with stores[1].transaction() as transaction:
+            lock(transaction, "cba")
+
+    with ThreadPoolExecutor(1) as pool:
+        with stores[0].transaction() as transaction:
+            lock(transaction, "b")
+            waiting = pool.submit(locking_all)
+            until_somebody_waits_for_a_lock(stores[0])
+            with impatient.transaction() as other:
+                lock(other, "c")
+            with pytest.raises(StoreUnavailable), impatient.transaction() as other:
+                lock(other, "a")
+        waiting.result(10)
+
+
+def until_somebody_waits_for_a_lock(store):
+    question = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    end = time.monotonic() + 10
+    while True:
+        with store.reading() as transaction:
+            if transaction._execute(question).scalar_one():
+                return
+        assert time.monotonic() < end, "nobody waits for a lock"
+        time.sleep(0.01)
