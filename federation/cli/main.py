@@ -20,8 +20,8 @@ _PLUGINS = "federation.commands"
 
 
 _COMMANDS = {
-    "manager": "federation.cli.processes",
-    "worker": "federation.cli.processes",
+    "manager": "federation.cli.manager",
+    "worker": "federation.cli.worker",
     "cluster": "federation.cli.clusters",
     "node": "federation.cli.clusters",
     "instance": "federation.cli.instances",
