@@ -1,3 +1,16 @@
-"""Loads the fixtures of the real parts (tests/parts/fixtures.py) for every distribution's tests."""
+"""What every distribution's tests share: the fixtures of the real parts, and threads that are threads."""
+
+import sys
+import types
+from pathlib import Path
+
+import oslo_messaging
 
 pytest_plugins = ["parts.fixtures"]
+
+# `oslo_messaging.tests` replaces the whole process's threads by eventlet's as soon as one of its modules is imported,
+# which happens at collection. The package is put in place without running its __init__, so that threads stay threads.
+if "oslo_messaging.tests" not in sys.modules:
+    package = types.ModuleType("oslo_messaging.tests")
+    package.__path__ = [str(Path(oslo_messaging.__file__).parent / "tests")]
+    sys.modules[package.__name__] = oslo_messaging.tests = package
