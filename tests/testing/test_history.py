@@ -221,7 +221,9 @@ def test_a_revoked_execution_is_not_what_settled_its_operation():
 def test_an_operation_settled_twice_is_contradicted():
     model = one_instance("create")
     model.settled.append(Settled(operation=model.settled[0].operation, kind=OutcomeKind.FAILED, code="timed_out"))
-    assert K.CONTRADICTED in kinds(model.history())
+    found = check(model.history()).of(K.CONTRADICTED)
+    assert found[0].records == (model.settled[0], model.settled[-1])
+    assert "settled twice" in found[0].message
 
 
 def test_a_history_that_makes_no_sense_is_refused():

@@ -83,6 +83,29 @@ def test_a_final_state_that_is_not_what_the_operations_made_is_contradicted_and_
     assert kinds(history) == {K.CONTRADICTED, K.UNACCOUNTED}
 
 
+def test_a_destroy_that_leaves_a_disk_is_contradicted():
+    model = one_instance("create", "destroy")
+    left = model.effects[-2].after
+    history = replace(
+        model.history(), effects=tuple(model.effects[:-1]), finals=(replace(model.history().finals[0], seen=left),)
+    )
+    assert "nothing should be left, there is disks data0" in only(history).message
+
+
+def test_an_operation_with_nothing_to_do_after_the_guest_acted_by_itself_contradicts_nobody():
+    model = one_instance("create")
+    gone = replace(
+        model.effects[-1], sequence=len(model.effects) + 1, operation="", name="environment", kind="guest_left",
+        attempt=0, execution=0, started=model.tick(), ended=model.now,
+        after=replace(model.effects[-1].after, power_state="stopped"),
+    )  # fmt: skip
+    model.effects.append(gone)
+    model.seen["a"] = gone.after
+    model.run("a", "power_off")
+    assert model.effects[-1] is gone
+    assert check(model.history()).clean, check(model.history()).to_text()
+
+
 def test_a_guest_that_crashes_by_itself_contradicts_nobody():
     model = one_instance("create")
     crash = replace(
