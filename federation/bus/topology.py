@@ -29,7 +29,14 @@ DEAD_QUEUE = "federation.dead"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _DECLARE_SECONDS = 60.0
-_QUORUM: Mapping[str, object] = {"x-queue-type": "quorum", "x-queue-leader-locator": "balanced"}
+QUORUM: Mapping[str, object] = {
+    "x-queue-type": "quorum",
+    "x-queue-leader-locator": "balanced",
+    # From 4.3 on a queue waits a minute before it gives up a consumer on a broker node that has gone; older versions do
+    # not wait at all.  The protocol does not need the wait, and the next consumer should not either.
+    "x-consumer-disconnected-timeout": 1000,
+}
+"""What every quorum queue of the federation is declared with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +105,7 @@ def answers_queue(cluster: str, worker: str) -> str:
 
 def _shared_quorum_queue(name: str, length: int, limits: Limits, **more: object) -> Queue:
     arguments = {
-        **_QUORUM,
+        **QUORUM,
         "x-single-active-consumer": True,
         "x-delivery-limit": limits.delivery_limit,
         "x-dead-letter-exchange": DEAD.name,
@@ -112,7 +119,7 @@ def _shared_quorum_queue(name: str, length: int, limits: Limits, **more: object)
 def shared_items(limits: Limits = DEFAULT_LIMITS) -> list[Exchange | Queue | Binding]:
     """What every installation has once."""
     # A dead letter that a crashing manager takes back for ever must not be dropped, and their order says nothing.
-    dead_arguments = {**_QUORUM, "x-delivery-limit": -1, "x-overflow": "reject-publish", "x-max-length": limits.dead}
+    dead_arguments = {**QUORUM, "x-delivery-limit": -1, "x-overflow": "reject-publish", "x-max-length": limits.dead}
     dead = Queue(DEAD_QUEUE, arguments=dead_arguments)
     results = [_shared_quorum_queue(results_queue(shard), limits.results, limits) for shard in range(SHARDS)]
     return [COMMANDS, RESULTS, ANSWERS, DEAD, dead, Binding(DEAD.name, DEAD_QUEUE), *results]

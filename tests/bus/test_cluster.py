@@ -6,6 +6,7 @@ import pytest
 from bus.observing import ORDERED, Place, Reader, Settled, eventually
 from parts.broker_files import has_saved_queue
 
+from federation.bus import topology
 from federation.bus.link import PublishResult
 
 
@@ -20,8 +21,9 @@ def _publish(place: Place, numbers: range) -> dict[int, Settled]:
 def test_a_killed_node_costs_nothing_that_was_confirmed_and_no_order(rabbitmq_cluster, opened, name):
     url = f"{rabbitmq_cluster.federation_url}?reconnect_max=0.5"
     link, other = opened(url, "publisher"), opened(url, "consumer")
-    place = Place(link, name).declare(**ORDERED)
-    other.declare(place.items(**ORDERED))
+    arguments = {**topology.QUORUM, **ORDERED}
+    place = Place(link, name).declare(**arguments)
+    other.declare(place.items(**arguments))
     reader = Reader(other, name)
     settled = _publish(place, range(200))
     reader.wait_for(200)

@@ -315,9 +315,13 @@ def test_a_client_certificate_is_presented(tls_url, opened, rabbitmq):
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused(tls_url):
-    link = open_link(tls_url.split("&")[0].split("?")[0] + "?ssl=1", "test")
+    link = open_link(tls_url.split("?")[0] + "?ssl=1", "test")
     with pytest.raises(BusUnavailable, match=r"(?i)certificate"):
         link.start(1.0)
+
+
+def test_without_verification_any_certificate_will_do(tls_url, opened):
+    assert opened(tls_url.split("?")[0] + "?ssl=1&ssl_verify=0").connected
 
 
 def test_tls_files_that_cannot_be_read_fail_the_start_at_once():

@@ -1,7 +1,7 @@
 """The arguments of a queue that the embedded broker understands, read and checked at the declaration.
 
-Their meanings are RabbitMQ's (https://www.rabbitmq.com/docs/queues and …/quorum-queues).  Arguments that only place
-replicas (leader locator, group size, dead-letter strategy's storage) are legal and change nothing in one process.
+Their meanings are RabbitMQ's (https://www.rabbitmq.com/docs/queues and …/quorum-queues).  Arguments that only say
+what happens between nodes (leader locator, group size, disconnected consumers) are legal and change nothing here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ QUORUM_DELIVERY_LIMIT = 20
 """RabbitMQ 4's own limit for a quorum queue that names none."""
 _PRECONDITION_FAILED = 406
 _WITHOUT_EFFECT_HERE = frozenset(
-    {"x-queue-leader-locator", "x-quorum-initial-group-size", "x-quorum-target-group-size", "x-queue-mode"}
+    {
+        "x-queue-leader-locator",
+        "x-quorum-initial-group-size",
+        "x-quorum-target-group-size",
+        "x-queue-mode",
+        "x-consumer-disconnected-timeout",
+    }
 )
 
 
