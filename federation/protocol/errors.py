@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class StoreUnavailable(Exception):  # noqa: N818 (named for what it says)
+class StoreUnavailable(Exception):
     """The store is locked, overloaded, restarting or not reachable; try the whole transaction again later.
 
     Raised inside a transaction it undoes the transaction.  Raised by the transaction's *end*, nobody can say whether

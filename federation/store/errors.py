@@ -16,13 +16,13 @@ class AddressError(StoreError, ValueError):
     """The store's URL says something that cannot be meant; correct it."""
 
 
-class SchemaMismatch(StoreError):  # noqa: N818 (named for what it says)
+class SchemaMismatch(StoreError):
     """The database's tables are not of this program's release; the message says which side has to move."""
 
 
-class StoreRefused(StoreError):  # noqa: N818 (named for what it says)
+class StoreRefused(StoreError):
     """The database refused a statement: a defect of this program, or somebody changed the tables by hand; report it."""
 
 
-class UnknownRow(StoreError):  # noqa: N818 (named for what it says)
+class UnknownRow(StoreError):
     """Facts were to be written of a key or operation that is not there, or is settled already; report it."""

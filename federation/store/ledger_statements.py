@@ -82,7 +82,6 @@ GIVE_SEQUENCE_BACK = update(KEYS).where(_KEY.key == bindparam("at")).values(last
 DROP_UNUSED_KEY = delete(KEYS).where(_KEY.key == bindparam("at"), _KEY.last_sequence == 0)
 
 
-@functools.cache
 def insert_operation(dialect: str) -> ReturningInsert[tuple[str]]:
     """Writes and returns nothing when the id or the idempotency key is known."""
     return insert_unless_there(dialect, OPERATIONS, _OPERATION.id)

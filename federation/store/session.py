@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
@@ -66,6 +67,7 @@ def insert_into(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
+@functools.cache
 def insert_unless_there(dialect: str, table: Table, told: Column[str]) -> ReturningInsert[tuple[str]]:
     """INSERT … ON CONFLICT DO NOTHING RETURNING ``told``: no row means that a unique value was taken."""
     return insert_into(dialect, table).on_conflict_do_nothing().returning(told)
