@@ -101,6 +101,15 @@ PAUSED_CRASHED = libvirt.VIR_DOMAIN_PAUSED_CRASHED
 NEVER_STARTED = frozenset({libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN, libvirt.VIR_DOMAIN_SHUTOFF_FAILED})
 """virDomainShutoffReason of a domain that has not run since it was defined or since libvirtd started."""
 
+ENDED_ON_PURPOSE = frozenset(
+    {
+        libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN,
+        libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED,
+        libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED,
+        libvirt.VIR_DOMAIN_SHUTOFF_SAVED,
+    }
+)
+
 
 def start_event_loop() -> None:
     """Start libvirt's event loop once for this process; keepalive needs it before the first connection."""

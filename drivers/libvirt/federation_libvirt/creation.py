@@ -9,7 +9,7 @@ Order, and why:
    then the start, then stage ``complete``.
 
 A repeat of the same operation finds the domain.  ``complete``: nothing is done.  ``built``: it is started unless it runs
-or has run.  ``building``: it cannot have run, so whatever volumes there are get made anew.
+or has run and was stopped by its guest or by somebody.  ``building``: it cannot have run, so whatever volumes there are get made anew.
 
 On an error everything is undone, the definition last; not when the domain runs or has run, then the outcome is unknown.
 Cancelled undoes in any case.
@@ -156,8 +156,7 @@ def _build(fleet: Fleet, attempt: Attempt, request: Create, machine: Machine, se
 
 def _finish(attempt: Attempt, machine: Machine, *, start: bool) -> None:
     look = machine.wait_idle(attempt)
-    has_run = look.active or look.saved or not look.never_started
-    if start and not has_run:
+    if start and not (look.active or look.saved or look.ended_on_purpose):
         attempt.progress(90, "starting")
         machine.start(attempt)
     complete = replaced(machine.owner(), stage=Stage.COMPLETE)

@@ -24,11 +24,16 @@ OTHER_MACHINE = "virt"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """What the node is: ``architecture`` as libvirt writes it, ``machine`` a QEMU machine type."""
+    """What the node is.
+
+    ``architecture`` is libvirt's word, ``machine`` the QEMU machine type to use, ``machines`` those that the node knows
+    (empty when it does not say).
+    """
 
     architecture: str
     domain_type: DomainType
     machine: str
+    machines: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +65,7 @@ def render(instance: str, spec: InstanceSpec, platform: Platform, places: Places
     ET.SubElement(domain, "metadata").append(ownership.element(owner))
     _text(domain, "memory", str(spec.flavour.memory_bytes), unit="b")
     _text(domain, "vcpu", str(spec.flavour.vcpus))
-    _boot(domain, spec, platform, places, str(options.get("machine", platform.machine)))
+    _boot(domain, spec, platform, places, _machine(str(options.get("machine", platform.machine)), platform))
     _features(domain, platform)
     _processor(domain, spec.flavour, platform)
     ET.SubElement(domain, "clock", offset="utc")
@@ -120,6 +125,13 @@ def disk_target(number: int) -> str:
 
 def _text(parent: ET.Element, name: str, text: str, **attributes: str) -> None:
     ET.SubElement(parent, name, attributes).text = text
+
+
+def _machine(name: str, platform: Platform) -> str:
+    if platform.machines and name not in platform.machines:
+        known = ", ".join(sorted(platform.machines))
+        raise InvalidRequest(f"machine type {name!r} is not known to the node; it knows: {known}", field="machine")
+    return name
 
 
 def _boot(domain: ET.Element, spec: InstanceSpec, platform: Platform, places: Places, machine: str) -> None:

@@ -101,7 +101,7 @@ class LibvirtDriver:
 
     def get_instance(self, _call: Call, request: r.GetInstance) -> Instance:
         """Read one instance."""
-        return _declared("get_instance", lambda: self._facts(self._fleet.find(request.instance)))
+        return _declared("get_instance", lambda: self._facts(self._fleet.see(request.instance)))
 
     def list_instances(self, _call: Call, request: r.ListInstances) -> InstancePage:
         """Read a page of instances."""

@@ -33,8 +33,9 @@ class Look:
     """A domain at one moment.
 
     ``state`` is libvirt's word; ``active`` whether QEMU runs; ``saved`` whether a saved memory lies ready; ``busy`` names
-    what is going on in the hypervisor right now, empty when nothing is; ``never_started`` is true only when libvirt
-    knows that the domain has not run.
+    what is going on in the hypervisor right now, empty when nothing is.  Of a domain that does not run, ``never_started``
+    is true when libvirt knows of no start that went well, ``ended_on_purpose`` when its guest or somebody stopped it
+    (and not a crash, or a libvirtd that died while it started).
     """
 
     state: str
@@ -43,6 +44,7 @@ class Look:
     busy: str = ""
     guest_crashed: bool = False
     never_started: bool = False
+    ended_on_purpose: bool = False
 
     @property
     def power_state(self) -> PowerState:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from federation.contract.errors import HypervisorUnreachable, NotFound, OperationError, PermissionDenied
+from federation.contract.errors import HypervisorUnreachable, InvalidState, NotFound, OperationError, PermissionDenied
 from federation_libvirt import ownership
 from federation_libvirt.connection import Native
 from federation_libvirt.host import Host
@@ -41,15 +41,20 @@ class Fleet:
             raise NotFound(f"node {node!r} is not part of cluster {self.cluster}; nodes: {known}", node=node) from None
 
     def find(self, instance: str) -> Machine:
-        """Our instance, wherever it is.
+        """Our instance, wherever it is; raises as ``see`` does, and InvalidState when the machine is not ours."""
+        machine = self.see(instance)
+        self.check_owned(machine)
+        return machine
 
-        Raises NotFound when it is nowhere or is not ours, HypervisorUnreachable when it was not found and a host did not
-        answer: it may be there.
+    def see(self, instance: str) -> Machine:
+        """The machine with that id, ours or not.
+
+        Raises NotFound when it is nowhere, HypervisorUnreachable when it was not found and a host did not answer: it may
+        be there.
         """
         machine = self.find_any(instance)
         if machine is None:
             raise NotFound(f"instance {instance} is not on cluster {self.cluster}", instance=instance)
-        self.check_owned(machine)
         return machine
 
     def find_any(self, instance: str) -> Machine | None:
@@ -80,11 +85,11 @@ class Fleet:
         return None
 
     def check_owned(self, machine: Machine) -> None:
-        """Raise NotFound unless the domain carries our metadata for this cluster: foreign ones are never touched."""
+        """Raise InvalidState unless the domain carries our metadata for this cluster: foreign ones are never touched."""
         owner = ownership.read(machine.definition())
         if owner is None or owner.cluster != self.cluster or owner.instance != machine.instance:
-            raise NotFound(
-                f"{machine.host.node}: {machine.instance} is a machine that is not of cluster {self.cluster}; it is left alone",
+            raise InvalidState(
+                f"{machine.host.node}: {machine.instance} is foreign, not of cluster {self.cluster}; it is left alone",
                 instance=machine.instance,
             )
 

@@ -43,7 +43,7 @@ class Expected:
     format: ImageFormat | None = None
 
 
-class _Passing(Exception):  # noqa: N818 - never leaves this module
+class _Passing(Exception):
     """Opening failed in a way that may pass."""
 
     def __init__(self, error: Exception) -> None:
@@ -191,7 +191,7 @@ class _HeldRedirects(urllib.request.HTTPRedirectHandler):
     def __init__(self, rules: ImageRules) -> None:
         self._rules = rules
 
-    def redirect_request(  # noqa: PLR0913, PLR0917 - the standard library's signature
+    def redirect_request(  # noqa: PLR0913 - the standard library's signature
         self,
         req: urllib.request.Request,
         fp: IO[bytes],

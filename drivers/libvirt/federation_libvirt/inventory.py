@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from federation.contract.errors import HypervisorUnreachable, NotFound, OperationError
+from federation.contract.errors import HypervisorUnreachable, InvalidRequest, NotFound, OperationError
 from federation.contract.instances import Instance, InstancePage
 from federation.contract.nodes import Node, NodeList, ProbeReport
 from federation.contract.requests import ListInstances
@@ -47,7 +47,12 @@ def instances(fleet: Fleet, request: ListInstances) -> InstancePage:
     Raises HypervisorUnreachable when a host does not answer: a list without its instances would look as if they were
     gone.
     """
-    hosts = [fleet.host(request.node)] if request.node is not None else list(fleet.hosts.values())
+    if request.node is not None and request.node not in fleet.hosts:
+        known = ", ".join(fleet.hosts)
+        raise InvalidRequest(
+            f"node {request.node!r} is not part of cluster {fleet.cluster}; nodes: {known}", field="node"
+        )
+    hosts = [fleet.hosts[request.node]] if request.node is not None else list(fleet.hosts.values())
     found: list[Instance] = []
     for identity, node in _ids(fleet, hosts, request.after):
         instance = _instance(fleet, fleet.hosts[node], identity)

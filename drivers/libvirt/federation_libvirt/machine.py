@@ -199,6 +199,7 @@ def _look(domain: Native) -> Look:
             active=False,
             saved=domain.hasManagedSaveImage(0) == 1,
             never_started=reason in connection.NEVER_STARTED,
+            ended_on_purpose=reason in connection.ENDED_ON_PURPOSE,
         )
     busy = ""
     if name == "paused" and reason in connection.TRANSIENT_PAUSES:

@@ -20,7 +20,8 @@ def platform_of(
     Raises HypervisorRefused when the node cannot run the domain type at all.
     """
     architecture = capabilities.findtext("host/cpu/arch", "x86_64")
-    listed = _listed_types(capabilities, architecture)
+    guests = _guests(capabilities, architecture)
+    listed = frozenset(domain.get("type", "") for guest in guests for domain in guest.iterfind("domain"))
     chosen = _choose(listed, cpu_features, architecture) if domain_type is DomainType.AUTO else domain_type
     if chosen not in listed:
         known = ", ".join(sorted(listed)) or "none"
@@ -29,6 +30,7 @@ def platform_of(
         architecture=architecture,
         domain_type=chosen,
         machine=machine or DEFAULT_MACHINES.get(architecture, OTHER_MACHINE),
+        machines=frozenset(node.text or "" for guest in guests for node in guest.iterfind("machine")),
     )
 
 
@@ -42,12 +44,12 @@ def _choose(listed: frozenset[str], cpu_features: frozenset[str], architecture: 
     return DomainType.KVM if "kvm" in listed and plausible else DomainType.QEMU
 
 
-def _listed_types(capabilities: ET.Element, architecture: str) -> frozenset[str]:
-    return frozenset(
-        domain.get("type", "")
+def _guests(capabilities: ET.Element, architecture: str) -> list[ET.Element]:
+    """The <arch> elements of fully virtualised guests of the host's own architecture."""
+    return [
+        arch
         for guest in capabilities.iterfind("guest")
         if guest.findtext("os_type") == "hvm"
         for arch in guest.iterfind("arch")
         if arch.get("name") == architecture
-        for domain in arch.iterfind("domain")
-    )
+    ]

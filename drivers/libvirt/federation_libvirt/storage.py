@@ -23,6 +23,7 @@ _POOL_IDS = uuid.UUID("6d0c5c0e-9a0c-5b8e-9a0e-0d3f6a1c7b42")
 _MODE_SHARED = "0644"
 _MODE_OWN = "0600"
 _BUILDING_SECONDS = 60.0
+_STARTING_SECONDS = 10.0
 
 
 class Pool:
@@ -131,13 +132,20 @@ class Pool:
             self._link.change(attempt, f"refresh {self._name}", lambda c: self._find(c).refresh(0))
 
     def _start(self, attempt: Attempt) -> None:
-        self._link.change(attempt, f"build {self._name}", lambda c: self._find(c).build(0))
         try:
+            self._link.change(attempt, f"build {self._name}", lambda c: self._find(c).build(0))
             self._link.change(attempt, f"start {self._name}", lambda c: self._find(c).create(0))
         except InvalidState:
-            if not self.exists():
-                raise
+            # Another worker is at it or has done it.
+            self._wait_started(attempt)
         self._link.change(attempt, f"autostart {self._name}", lambda c: self._find(c).setAutostart(1))
+
+    def _wait_started(self, attempt: Attempt) -> None:
+        end = time.monotonic() + _STARTING_SECONDS
+        while not self.exists():
+            if time.monotonic() > end:
+                raise HypervisorRefused(f"{self._link.node}: storage pool {self._name} does not start", pool=self._name)
+            attempt.sleep(0.2)
 
     def _make(self, attempt: Attempt, name: str, volume: ET.Element) -> None:
         text = ET.tostring(volume, encoding="unicode")

@@ -1,0 +1,202 @@
+"""A laboratory for the driver: real libvirt hosts of this test session alone, the Linux guest, and a way to see everything."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import msgspec
+import pytest
+
+from federation.contract import requests as r
+from federation.contract.errors import NotFound
+from federation.contract.instances import (
+    BootImage,
+    BootKernel,
+    BootSource,
+    Flavour,
+    ImageFormat,
+    Instance,
+    InstanceSpec,
+)
+from federation.testing.calls import RecordedCall
+from federation.testing.clock import SystemClock
+from federation_libvirt.attempt import Attempt
+from federation_libvirt.driver import LibvirtDriver
+from federation_libvirt.settings import ImageRules, Settings, Timeouts
+
+MEBIBYTE = 1 << 20
+BOOT_SECONDS = 90.0
+
+
+class Lab:
+    """One pool on two hosts, a driver on them, and what a test needs to make, watch and compare instances."""
+
+    def __init__(self, hosts: Any, guest: dict[str, Any], extra_directory: Path) -> None:
+        self.hosts = hosts
+        self.guest = guest
+        self.nodes = [host["name"] for host in hosts.facts["hosts"]]
+        self.folders = [Path(host["folder"]) for host in hosts.facts["hosts"]]
+        directories = tuple({str(Path(guest[name]).parent) for name in ("image", "kernel", "initrd")})
+        base = self.folders[0].parent
+        self.settings = Settings(
+            hosts=hosts.uris,
+            pool="lab",
+            pool_path=f"{base}/{{node}}/volumes/lab",
+            console_path=f"{base}/{{node}}/console/lab",
+            images=ImageRules(
+                schemes=frozenset({"file", "http"}),
+                hosts=("127.0.0.1",),
+                directories=(*directories, str(extra_directory)),
+                max_bytes=64 * MEBIBYTE,
+                timeout_seconds=5,
+            ),
+            timeouts=Timeouts(connect_seconds=3, keepalive_seconds=2, settle_tries=4),
+        )
+        self.driver = self.another_driver()
+
+    def another_driver(self, **changes: object) -> LibvirtDriver:
+        """A driver as a new worker process would have it, with other settings if wished."""
+        return LibvirtDriver.open(msgspec.structs.replace(self.settings, **changes), "lab-cluster")
+
+    @staticmethod
+    def call(**options: Any) -> RecordedCall:
+        return RecordedCall(clock=SystemClock(), cluster="lab-cluster", **options)
+
+    def image(self, **changes: Any) -> BootImage:
+        fields = {
+            "url": f"file://{self.guest['image']}",
+            "checksum": f"sha256:{self.guest['image_sha256']}",
+            "format": ImageFormat.QCOW2,
+        }
+        return BootImage(**{**fields, **changes})
+
+    def kernel(self) -> BootKernel:
+        return BootKernel(
+            kernel_url=f"file://{self.guest['kernel']}",
+            kernel_checksum=f"sha256:{self.guest['kernel_sha256']}",
+            initrd_url=f"file://{self.guest['initrd']}",
+            initrd_checksum=f"sha256:{self.guest['initrd_sha256']}",
+            command_line=self.guest["cmdline"],
+        )
+
+    def spec(self, boot: BootSource | None = None, **changes: Any) -> InstanceSpec:
+        fields = {
+            "name": f"lab-{uuid.uuid4().hex[:8]}",
+            "node": self.nodes[0],
+            "flavour": Flavour(vcpus=1, memory_bytes=128 * MEBIBYTE),
+            "boot": boot or self.kernel(),
+        }
+        return InstanceSpec(**{**fields, **changes})
+
+    def create(self, spec: InstanceSpec | None = None, *, start: bool = True) -> Instance:
+        request = r.Create(instance=str(uuid.uuid4()), spec=spec or self.spec(), start=start)
+        return self.driver.create(self.call(), request)
+
+    def get(self, instance: str) -> Instance:
+        return self.driver.get_instance(self.call(), r.GetInstance(instance=instance))
+
+    def destroy(self, instance: str) -> None:
+        self.driver.destroy(self.call(), r.Destroy(instance=instance))
+
+    def console(self, instance: str, max_bytes: int = 1 << 20) -> str:
+        request = r.GetConsoleOutput(instance=instance, max_bytes=max_bytes)
+        return self.driver.get_console_output(self.call(), request).text
+
+    def wait_for_line(self, instance: str, text: str, times: int = 1) -> list[str]:
+        """Every console line with the text, once there are so many."""
+        lines: list[str] = []
+
+        def seen() -> bool:
+            lines[:] = [line.strip() for line in self.console(instance).splitlines() if text in line]
+            return len(lines) >= times
+
+        wait_until(seen, f"{times} console lines with {text!r}", BOOT_SECONDS)
+        return lines
+
+    def wait_ready(self, instance: str, times: int = 1) -> str:
+        """Wait for the guest to be up for the n-th time; returns what it says then."""
+        return self.wait_for_line(instance, self.guest["ready_line"], times)[-1]
+
+    def native(self, node: int = 0) -> Any:
+        """A connection of the test's own."""
+        return libvirt.open(list(self.hosts.uris.values())[node])
+
+    def inventory(self) -> dict[str, Any]:
+        """Everything that a driver could leave behind: domains, networks, pools, volumes, and files of every kind."""
+        found: dict[str, Any] = {}
+        for node, uri in self.hosts.uris.items():
+            native = libvirt.open(uri)
+            found[node] = {
+                "domains": sorted(
+                    (d.name(), d.UUIDString(), d.state()[0], d.XMLDesc()) for d in native.listAllDomains()
+                ),
+                "networks": sorted(network.name() for network in native.listAllNetworks()),
+                "pools": {pool.name(): sorted(pool.listVolumes()) for pool in native.listAllStoragePools()},
+            }
+            native.close()
+        kept = ("volumes", "console", "lib/qemu/nvram", "lib/qemu/save", "lib/qemu/snapshot", "etc/qemu")
+        for folder in self.folders:
+            files = (path for part in kept for path in (folder / part).rglob("*") if path.is_file())
+            found[f"{folder.name} files"] = sorted(str(path) for path in files)
+        return found
+
+    def forget_cache(self) -> None:
+        """Delete every cached file, so that the next creation has to fetch."""
+        for node in range(len(self.nodes)):
+            native = self.native(node)
+            for pool in native.listAllStoragePools():
+                for volume in pool.listAllVolumes():
+                    if volume.name().startswith("cached-"):
+                        volume.delete(0)
+
+    def clear(self) -> None:
+        """Remove every domain, ours or not, and what belongs to it."""
+        for node in range(len(self.nodes)):
+            native = self.native(node)
+            for domain in native.listAllDomains():
+                if domain.isActive():
+                    domain.destroy()
+                if domain.isPersistent():
+                    domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+            for pool in native.listAllStoragePools():
+                pool.refresh(0)
+                for volume in pool.listAllVolumes():
+                    if not volume.name().startswith("cached-"):
+                        volume.delete(0)
+
+    def exists(self, instance: str) -> bool:
+        try:
+            self.get(instance)
+        except NotFound:
+            return False
+        return True
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds:g} s in vain for {what}"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="session")
+def extra_directory(tmp_path_factory) -> Path:
+    """A directory from which images may be taken."""
+    return tmp_path_factory.mktemp("images")
+
+
+@pytest.fixture
+def lab(breakable_libvirt_hosts, guest_image, extra_directory) -> Iterator[Lab]:
+    """The laboratory, empty of instances before and after."""
+    lab = Lab(breakable_libvirt_hosts, guest_image, extra_directory)
+    lab.clear()
+    for node in lab.nodes:
+        lab.driver._fleet.host(node).prepare(Attempt(lab.call()))
+    yield lab
+    lab.driver.close()
+    lab.clear()
