@@ -23,7 +23,10 @@ def operations_of(manager: Manager) -> Iterator[OperationRecord]:
 
 
 def history_of(manager: Manager, state_directories: Iterable[Path]) -> History:
-    """The manager's side from its store, the hypervisors' side from their own logs."""
+    """The manager's side from its store, the hypervisors' side from their own logs.
+
+    Call it when everything should be settled: nothing counts as pending, so what has no outcome then is lost.
+    """
     operations = list(operations_of(manager))
     logs = [read_log(directory) for directory in state_directories]
     return History(
@@ -41,7 +44,6 @@ def history_of(manager: Manager, state_directories: Iterable[Path]) -> History:
         effects=tuple(effect for log in logs for effect in log.effects),
         executions=tuple(execution for log in logs for execution in log.executions),
         finals=tuple(final for log in logs for final in log.finals),
-        pending=frozenset(o.id for o in operations if o.outcome is None),
         parked=frozenset(
             o.key for o in operations if o.outcome and o.outcome.kind is OutcomeKind.UNKNOWN and not o.resolution
         ),

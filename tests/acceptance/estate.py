@@ -20,7 +20,6 @@ from typing import Any
 from federation.bootstrap.client import ManagerClient, value_of
 from federation.contract.errors import OperationError, Unavailable
 from federation.contract.outcomes import OutcomeKind
-from federation.protocol.records import OperationState
 from federation.store import open_store
 from federation.testing.history import Report, check
 from federation.testing.history.records import Accepted, History, Settled
@@ -217,7 +216,7 @@ class Estate:
     # Judgement
 
     def judge(self) -> Report:
-        """What the history checker says of everything that happened."""
+        """What the history checker says of everything that happened; what is not settled by now counts as lost."""
         return check(self.history())
 
     def history(self) -> History:
@@ -255,7 +254,6 @@ class Estate:
             effects=log.effects,
             executions=log.executions,
             finals=log.finals,
-            pending=frozenset(o.id for o in operations if o.state in {OperationState.QUEUED, OperationState.RUNNING}),
             parked=frozenset(
                 o.key for o in operations if o.outcome and o.outcome.kind is OutcomeKind.UNKNOWN and not o.resolution
             ),
