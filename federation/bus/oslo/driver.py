@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from oslo_config import cfg
@@ -98,7 +99,7 @@ class FederationDriver(base.BaseDriver):  # type: ignore[misc]  # oslo.messaging
         message_id = station.message_id()
 
         def make(link: Link) -> Publication:
-            station.sending.prepare(link, source.queue, lambda link: link.declare(source.items))
+            station.sending.prepare(link, source.queue, lambda link: link.declare(self._sources.to_declare(source)))
             return Publication(route.exchange, route.routing_key, encoded, message_id=message_id, mandatory=True)
 
         effort = Effort(
@@ -125,12 +126,13 @@ class FederationDriver(base.BaseDriver):  # type: ignore[misc]  # oslo.messaging
             partitions=[self._sources.partition(exchange, topic, each) for each in range(self._options.partitions)],
             own=own,
         )
-        _declare(link, [*sources.plain, *sources.keyed, *sources.partitions], [routes.REPLIES])
+        self._declare(link, [*sources.plain, *sources.keyed, *sources.partitions], [routes.REPLIES])
         reception = Reception(
             f"{target.server}:{uuid.uuid4().hex}",
             self._options.prefetch,
             self._options.ordered_prefetch,
             self._limit_bytes,
+            self._options.user_in_context,
         )
         replies = ReplySender(link, station.later(), self._options.reply_patience)
         return RpcListener(link, sources, reception, replies, station.later())
@@ -152,10 +154,17 @@ class FederationDriver(base.BaseDriver):  # type: ignore[misc]  # oslo.messaging
             source = self._sources.notifications(exchange, f"{target.topic}.{priority}", pool)
             sources.append(source)
             back[source.queue] = routes.requeue_route(exchange, source.queue)
-        _declare(link, sources, [])
+        self._declare(link, sources, [])
         prefetch = max(self._options.prefetch, batch_size)
         reception = NotificationReception(back, prefetch, self._options.requeue_limit)
         return NotificationListener(link, reception, station.later(), batch_size, batch_timeout)
+
+    def provide(self, target: Any) -> None:
+        """Declare what the servers of a topic share, for servers that may not (option ``declare``)."""
+        exchange, topic = self._exchange_of(target), target.topic
+        partitions = [self._sources.partition(exchange, topic, each) for each in range(self._options.partitions)]
+        link = self._here().listening_link()
+        self._declare(link, [self._sources.topic(exchange, topic), *partitions], [routes.REPLIES])
 
     def cleanup(self) -> None:
         """Disconnect; calls that wait fail, servers should have been stopped before."""
@@ -163,6 +172,12 @@ class FederationDriver(base.BaseDriver):  # type: ignore[misc]  # oslo.messaging
             station = self._station
         if station is not None and station.process == os.getpid():
             station.close()
+
+    def _declare(self, link: Link, sources: Iterable[routes.Source], exchanges: Iterable[Exchange]) -> None:
+        items: dict[object, Exchange | Queue | Binding] = {}
+        for each in (*self._sources.exchanges_to_declare(*exchanges), *chain(*map(self._sources.to_declare, sources))):
+            items[each if isinstance(each, Binding) else (type(each), each.name)] = each
+        demanded(lambda: link.declare(list(items.values())))
 
     def _here(self) -> Station:
         """This process's station: a forked child must not touch its parent's connections."""
@@ -211,7 +226,7 @@ class _Outgoing:
 
     def prepared(self, station: Station, link: Link) -> Publication:
         """To publish as a cast."""
-        self._declare_exchange(station, link)
+        station.prepare_exchange(link, self.route.exchange)
         route = self.route
         return Publication(
             route.exchange, route.routing_key, self.encoded, message_id=self.message_id, mandatory=self.mandatory
@@ -219,7 +234,7 @@ class _Outgoing:
 
     def prepared_call(self, station: Station, correlation_id: str, link: Link) -> Publication:
         """To publish as a call; the broker drops it when nobody waits for it any more."""
-        self._declare_exchange(station, link)
+        station.prepare_exchange(link, self.route.exchange)
         route = self.route
         return Publication(
             route.exchange,
@@ -232,20 +247,17 @@ class _Outgoing:
             expiration_seconds=self.expiration_seconds,
         )
 
-    def _declare_exchange(self, station: Station, link: Link) -> None:
-        exchange = self.route.exchange
-        station.sending.prepare(link, exchange, lambda link: link.declare([Exchange(exchange, "direct")]))
-
-
-def _declare(link: Link, sources: Iterable[routes.Source], exchanges: Iterable[Exchange]) -> None:
-    items: dict[object, Exchange | Queue | Binding] = {each.name: each for each in exchanges}
-    for source in sources:
-        items.update({each if isinstance(each, Binding) else (type(each), each.name): each for each in source.items})
-    demanded(lambda: link.declare(list(items.values())))
-
 
 def _at_least_once(transport_options: Any) -> bool:
     """oslo.messaging's TransportOptions, or a mapping with the same entry."""
     if isinstance(transport_options, Mapping):
         return bool(transport_options.get("at_least_once", False))
     return bool(getattr(transport_options, "at_least_once", False))
+
+
+def provide_topic(transport: Any, target: Any) -> None:
+    """Declare the shared queues of a topic, for servers whose broker user may configure only its own queues.
+
+    ``transport`` is an RPCTransport of this driver, ``target`` names topic and exchange.  Raises CannotListen.
+    """
+    transport._driver.provide(target)  # noqa: SLF001  # oslo.messaging gives no other way to its driver

@@ -38,6 +38,8 @@ class DriverOptions:
     connect_timeout_total: float = 60.0
     reply_patience: float = 60.0
     requeue_limit: int = 100
+    declare: str = "all"
+    user_in_context: str = ""
 
 
 _DEFAULTS = DriverOptions()
@@ -131,6 +133,19 @@ _DRIVER_OPTIONS = [
         default=_DEFAULTS.requeue_limit,
         min=1,
         help="How often one notification can be requeued before it goes to the dead letters.",
+    ),
+    cfg.StrOpt(
+        "declare",
+        default=_DEFAULTS.declare,
+        choices=["all", "own"],
+        help="What this process declares on the broker: all that it uses, or only the queues of its own (replies, fanout, "
+        "its server's), for a broker user that may not configure more; the rest must be there.",
+    ),
+    cfg.StrOpt(
+        "user_in_context",
+        default=_DEFAULTS.user_in_context,
+        help="Entry of a request's context where the server finds the broker user that sent it, as checked by the "
+        "broker; empty: nowhere.",
     ),
 ]
 

@@ -54,10 +54,14 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A queue to listen on, and what must be declared for it."""
+    """A queue to listen on, and what must be declared for it.
+
+    ``own`` is the part of ``items`` that belongs to one process: a queue of its name and the bindings of it.
+    """
 
     queue: str
     items: Items
+    own: Items = ()
 
 
 def _join(*parts: str) -> str:
@@ -121,9 +125,9 @@ class Sources:
     def server(self, exchange: str, topic: str, server: str) -> Source:
         """Of one server; in an ordered transport it has a single active consumer too, should the name be used twice."""
         route = server_route(exchange, topic, server)
-        return self._on_route(
-            route, self._ordered_arguments() if self._options.partitions else self._shared_arguments()
-        )
+        arguments = self._ordered_arguments() if self._options.partitions else self._shared_arguments()
+        source = self._on_route(route, arguments)
+        return Source(source.queue, source.items, own=source.items[-2:])
 
     def partition(self, exchange: str, topic: str, partition: int) -> Source:
         """One ordered partition of a topic."""
@@ -134,14 +138,14 @@ class Sources:
         """One server's own queue of a topic's fanout messages; ``owner`` makes its name unique."""
         route = fanout_route(exchange, topic)
         queue = self._private_queue(owner, route.routing_key)
-        return Source(
-            queue.name, (rpc_exchange(exchange), queue, Binding(route.exchange, queue.name, route.routing_key))
-        )
+        own = (queue, Binding(route.exchange, queue.name, route.routing_key))
+        return Source(queue.name, (rpc_exchange(exchange), *own), own)
 
     def replies(self, owner: str) -> Source:
         """One caller's own queue of replies; its name is its routing key."""
         queue = self._private_queue(owner, "replies")
-        return Source(queue.name, (REPLIES, queue, Binding(REPLIES.name, queue.name, queue.name)))
+        own = (queue, Binding(REPLIES.name, queue.name, queue.name))
+        return Source(queue.name, (REPLIES, *own), own)
 
     def notifications(self, exchange: str, topic: str, pool: str | None) -> Source:
         """The queue of a notification topic, or a pool's own; when full it drops its oldest, never refuses."""
@@ -160,6 +164,14 @@ class Sources:
             Binding(back.exchange, name, back.routing_key),
         )
         return Source(name, items)
+
+    def to_declare(self, source: Source) -> Items:
+        """What this process declares of a source, as the option ``declare`` has it."""
+        return source.items if self._options.declare == "all" else source.own
+
+    def exchanges_to_declare(self, *exchanges: Exchange) -> Items:
+        """The same of exchanges, which never are one process's own."""
+        return exchanges if self._options.declare == "all" else ()
 
     def dead_letters(self) -> Items:
         """Where durable queues leave what they give up; itself limited in length and age."""

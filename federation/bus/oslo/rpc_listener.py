@@ -11,7 +11,7 @@ from functools import partial
 from oslo_messaging._drivers import base
 
 from federation.bus.errors import BadMessage
-from federation.bus.link import Consumption, Delivery, Exchange, Link, Subscription
+from federation.bus.link import Consumption, Delivery, Link, Subscription
 from federation.bus.oslo import body
 from federation.bus.oslo.errors import TransportError
 from federation.bus.oslo.incoming import Held, OrderedRequest, RpcRequest
@@ -46,12 +46,16 @@ class RpcSources:
 
 @dataclass(frozen=True, slots=True)
 class Reception:
-    """How a listener receives: who it is to the broker, how much it holds, how large a reply may be."""
+    """How a listener receives: who it is to the broker, how much it holds, how large a reply may be.
+
+    ``user_in_context`` names the context's entry for the sender's broker user, if that is wanted.
+    """
 
     consumer: str
     prefetch: int
     ordered_prefetch: int
     limit_bytes: int
+    user_in_context: str = ""
 
 
 class RpcListener(base.Listener):  # type: ignore[misc]  # oslo.messaging has no types
@@ -105,7 +109,7 @@ class RpcListener(base.Listener):  # type: ignore[misc]  # oslo.messaging has no
                 subscription.close(_CLOSE_SECONDS)
         self._shared = self._ordered = None
         own = self._sources.own
-        self._link.forget([item for item in own.items if not isinstance(item, Exchange)])
+        self._link.forget(own.own)
         reported(partial(self._link.delete_queue, own.queue, _CLOSE_SECONDS), "a fanout queue was not deleted")
 
     def begun(self, held: Held) -> bool:
@@ -161,6 +165,8 @@ class RpcListener(base.Listener):  # type: ignore[misc]  # oslo.messaging has no
         except BadMessage as error:
             self._refuse(delivery, error)
             return
+        if self._reception.user_in_context:
+            request.context[self._reception.user_in_context] = delivery.user_id
         in_partition = delivery.queue in self._partitions
         tenures = self._ordered_tenures if in_partition else self._shared_tenures
         held = Held(delivery, request, tenures.of(delivery.queue))

@@ -17,7 +17,7 @@ from pathlib import PurePath
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from federation.bus.address import Address
-from federation.bus.link import Link
+from federation.bus.link import Exchange, Link
 from federation.bus.oslo.errors import CannotListen, NotSent, TransportError
 from federation.bus.oslo.later import Later
 from federation.bus.oslo.options import DriverOptions
@@ -51,10 +51,21 @@ class Station:
         """A new id, unique among all messages of all processes."""
         return f"{self.owner}:{next(self._message_numbers):x}"
 
+    def prepare_exchange(self, link: Link, name: str) -> None:
+        """Declare, once, the exchange that a request goes to."""
+        self.sending.prepare(link, name, lambda link: self._declare_exchange(link, name))
+
+    def _declare_exchange(self, link: Link, name: str) -> None:
+        link.declare(self._sources.exchanges_to_declare(Exchange(name, "direct")))
+
     def reply_queue(self, link: Link) -> str:
         """The queue where this process awaits replies; declared and consumed at the first call."""
-        self.sending.prepare(link, _REPLIES, lambda link: self.waiters.listen(link, self._replies))
+        self.sending.prepare(link, _REPLIES, self._await_replies)
         return self._replies.queue
+
+    def _await_replies(self, link: Link) -> None:
+        link.declare(self._sources.to_declare(self._replies))
+        self.waiters.listen(link, self._replies.queue)
 
     def listening_link(self) -> Link:
         """The listeners' link, connected; waits for a broker, then raises CannotListen."""

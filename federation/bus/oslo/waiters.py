@@ -11,7 +11,6 @@ import oslo_messaging
 
 from federation.bus.link import Consumption, Delivery, Link, PublishResult
 from federation.bus.oslo.body import HEARTBEAT_HEADER
-from federation.bus.oslo.routes import Source
 
 LOG = logging.getLogger(__name__)
 
@@ -85,10 +84,9 @@ class Waiters:
         """Nobody waits for this call any more; a late reply to it is dropped."""
         self._waiters.pop(waiter.correlation_id, None)
 
-    def listen(self, link: Link, source: Source) -> None:
-        """Declare and consume the reply queue on this link."""
-        link.declare(source.items)
-        link.subscribe([Consumption(source.queue, no_ack=True)], 0, self._on_delivery)
+    def listen(self, link: Link, queue: str) -> None:
+        """Consume the reply queue on this link."""
+        link.subscribe([Consumption(queue, no_ack=True)], 0, self._on_delivery)
 
     def _on_delivery(self, delivery: Delivery) -> None:
         waiter = self._waiters.get(delivery.correlation_id)

@@ -279,6 +279,48 @@ def test_a_message_whose_queue_exists_with_other_arguments_is_an_error_that_says
         bus.serve(other, "two", Endpoint(log, "two"))
 
 
+def test_what_is_no_request_in_a_partition_goes_to_the_dead_letters_and_its_key_goes_on(bus, log):
+    rpc = bus.transport(partitions=1)
+    bus.serve(rpc, "one", Endpoint(log, "one"))
+    link = open_link(bus.url, "forger")
+    link.start(10)
+    before = link.queue_depth("federation.rpc.dead")[0]
+    link.publish(Publication("federation.rpc:openstack", f"ordered:{bus.topic}:p0of1", b"\xc1"))
+    bus.client(rpc).call({"ordering_key": "k"}, "step", number=1)
+    bus.eventually(lambda: link.queue_depth("federation.rpc.dead")[0] == before + 1)
+    link.close(5)
+
+
+def test_a_message_that_outlives_its_server_too_often_goes_to_the_dead_letters(bus, log):
+    rpc = bus.transport(partitions=1, delivery_limit=2, reconnect_max=0.2)
+    endpoint = Endpoint(log, "one")
+    gate, begun = threading.Event(), threading.Event()
+
+    def hold(ctxt):
+        begun.set()
+        gate.wait(60)
+
+    endpoint.hold = hold
+    bus.serve(rpc, "one", endpoint)
+    link = open_link(bus.url, "looks at the dead letters")
+    link.start(10)
+    before = link.queue_depth("federation.rpc.dead")[0]
+    bus.client(bus.transport(partitions=1)).cast({"ordering_key": "k"}, "hold")
+    assert begun.wait(20)
+    listening = rpc._driver._here()._listening._link
+    for _ in range(6):
+        if link.queue_depth("federation.rpc.dead")[0] > before:
+            break
+        listening.break_connection()
+        bus.eventually(lambda: not listening.connected or link.queue_depth("federation.rpc.dead")[0] > before)
+        bus.eventually(lambda: listening.connected)
+        time.sleep(0.3)  # let it be delivered once more
+    gate.set()
+    bus.eventually(lambda: link.queue_depth("federation.rpc.dead")[0] == before + 1)
+    link.close(5)
+    bus.client(bus.transport(partitions=1)).call({"ordering_key": "k"}, "step", number=1)
+
+
 @pytest.fixture(autouse=True)
 def _quiet(caplog):
     caplog.set_level(logging.CRITICAL, logger="oslo_messaging.rpc.server")
