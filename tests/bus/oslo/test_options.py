@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
+from pathlib import Path
 
 import oslo_messaging
 import pytest
@@ -74,3 +76,13 @@ def test_every_option_has_its_help_and_can_be_generated_into_a_configuration_fil
 
 def test_opening_a_transport_does_not_connect(conf):
     oslo_messaging.get_rpc_transport(conf, "federation://user:secret@nowhere.invalid:1/").cleanup()
+
+
+def test_the_reference_page_lists_every_option_with_its_default():
+    page = (Path(__file__).parents[3] / "docs/reference/transport.md").read_text()
+    rows = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("| `")]
+    told = {name: default.strip() for names, default in rows for name in re.findall(r"`(\w+)`", names)}
+    for option in OPTIONS:
+        default = option.default
+        text = str(int(default)) if isinstance(default, bool | float) else str(default or ("" if default != 0 else "0"))
+        assert told.get(option.name) == text, option.name
