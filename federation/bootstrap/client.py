@@ -9,6 +9,7 @@ import msgspec
 
 from federation.bootstrap.topics import MANAGER_TOPIC
 from federation.bus.rpc import Rpc
+from federation.contract.struct_types import prepare_types
 from federation.protocol.queries import QueryReply, error_from_wire
 
 
@@ -16,6 +17,7 @@ class ManagerClient:
     """Calls a manager's door over the bus: for the command line."""
 
     def __init__(self, broker_url: str, timeout: float = 15.0) -> None:
+        prepare_types()
         self._rpc = Rpc(broker_url)
         self._timeout = timeout
 

@@ -8,7 +8,7 @@ _OURS = "driver-federation"
 _PACKAGE = "federation"
 
 
-class ForeignDistribution(Exception):  # noqa: N818 (named for what it says)
+class ForeignDistribution(Exception):
     """Two installed distributions provide the package ``federation``: which one is imported is left to chance."""
 
 

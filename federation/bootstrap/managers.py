@@ -14,6 +14,7 @@ from federation.bus.link import Link, PublishResult
 from federation.bus.ordered import AnswerSender, CommandPublisher, DeadLetter, DeadLetterConsumer, ResultsConsumer
 from federation.bus.rpc import Rpc
 from federation.contract.errors import Unavailable
+from federation.contract.struct_types import prepare_types
 from federation.manager.door import AdmissionDoor, ManagerDoor
 from federation.manager.manager import Manager, ManagerBus
 from federation.manager.settings import ManagerSettings
@@ -114,6 +115,7 @@ class RunningManager:
 
 def run_manager(broker_url: str, store_url: str, settings: ManagerSettings | None = None) -> RunningManager:
     """Start a manager; raises BusUnavailable, StoreUnavailable or TopologyMismatch when it cannot."""
+    prepare_types()
     settings = settings or ManagerSettings()
     store = open_store(store_url)
     link = open_link(broker_url, f"manager {settings.id}")
