@@ -13,6 +13,7 @@ from typing import Any
 import oslo_messaging
 from oslo_config import cfg
 
+from federation.bus.address import AMQP_SCHEME, AMQP_SYNONYM
 from federation.contract.errors import Unavailable
 
 _VERSION = "1.0"
@@ -36,7 +37,10 @@ class Rpc:
     """One transport to one broker; make servers and call doors with it.  Thread-safe."""
 
     def __init__(self, url: str) -> None:
-        """``url`` is ``federation://…`` or ``federation+memory://…``."""
+        """``url`` is ``federation://…`` (``amqp://…`` is read as that) or ``federation+memory://…``."""
+        scheme, separator, rest = url.partition("://")
+        if scheme == AMQP_SYNONYM:
+            url = f"{AMQP_SCHEME}{separator}{rest}"
         # oslo.messaging reads its tracing options from the global object only (DESIGN 6.5.10).
         self._transport = oslo_messaging.get_rpc_transport(cfg.CONF, url=url)
         self._servers: list[Any] = []
