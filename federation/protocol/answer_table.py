@@ -200,6 +200,8 @@ def _renew(case: Case) -> Decision:
         return _say(case, "revoked", "the operation is settled")
     if case.key.parked_by is not None:
         return _say(case, "revoked", f"the instance is parked by operation {case.key.parked_by}")
+    if operation.attempt == 0:
+        return _say(case, "revoked", "no attempt of it was ever granted")
     if case.question.renews != operation.attempt:
         return _say(case, "revoked", f"attempt {operation.attempt} superseded it")
     operation = replace(operation, last_answer=case.now)

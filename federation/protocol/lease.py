@@ -75,6 +75,10 @@ class Lease:
             return Leave.CANCEL
         return Leave.GO if self.ends - now >= self.terms.margin else Leave.WAIT
 
-    def extend(self, first_sent: float) -> None:
-        """A question first sent at ``first_sent`` was answered in our favour; a lease never gets shorter."""
-        self.ends = max(self.ends, first_sent + self.terms.lease)
+    def extend(self, first_sent: float, lease_seconds: float | None = None) -> None:
+        """A question first sent at ``first_sent`` was answered in our favour; a lease never gets shorter.
+
+        ``lease_seconds`` is what the answer says (None: the terms').  It counts, and not the worker's own terms: the
+        manager may run with others by now than when it admitted the worker, and waits only for what it has promised.
+        """
+        self.ends = max(self.ends, first_sent + (self.terms.lease if lease_seconds is None else lease_seconds))

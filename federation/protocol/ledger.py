@@ -83,6 +83,8 @@ def apply_report(key: KeyFacts, operation: OperationFacts, report: Report, now: 
         return Dropped("the operation is settled already")
     if key.parked_by is not None:
         return Dropped(f"the instance is parked by operation {key.parked_by}")
+    if operation.attempt == 0:
+        return Dropped("no attempt of it was ever granted")
     if report.attempt != operation.attempt:
         return Dropped(f"attempt {report.attempt} was superseded by attempt {operation.attempt}")
     return settle(key, operation, report.outcome, now)
@@ -91,6 +93,17 @@ def apply_report(key: KeyFacts, operation: OperationFacts, report: Report, now: 
 def wait_before_resolve(key: KeyFacts, now: Stamp, terms: LeaseTerms) -> float:
     """Seconds until a parked key may be resolved: by then every attempt that parking revoked has lost its lease."""
     return remaining_wait(key.parked_at, now, terms)
+
+
+def restamped(key: KeyFacts, now: Stamp) -> KeyFacts:
+    """The facts with ``parked_at`` on the clock that ``now`` was read from.
+
+    A stamp of another clock (another machine, or this one before it was booted again) gives the whole wait however
+    often it is asked for, so whoever refuses a resolve as too early writes this down first: from then on the wait ends.
+    """
+    if key.parked_by is None or (key.parked_at is not None and key.parked_at.clock == now.clock):
+        return key
+    return replace(key, parked_at=now)
 
 
 def resolve(key: KeyFacts, last_sequence: int) -> KeyFacts:

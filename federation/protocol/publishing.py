@@ -37,7 +37,11 @@ class PublisherCore:
         self._lines: dict[str, KeyLine] = {}
 
     def accepted(self, key: str, unsent: Unsent) -> list[Unsent]:
-        """An operation has to be published (for the first time or again, in ``unsent.round``)."""
+        """An operation has to be published (for the first time or again, in ``unsent.round``).
+
+        Called by sequence within a key: s+1 that is told of before s is sent before it (the answer table's row 3 keeps
+        the order then, at the price of a gap).
+        """
         line = self._lines.setdefault(key, KeyLine())
         known = line.waiting.get(unsent.sequence)
         current = line.in_flight
@@ -64,7 +68,9 @@ class PublisherCore:
     def failed(self, key: str, sequence: int, round_: int) -> Unsent | None:
         """A copy was nacked, returned or lost: the caller writes a new round, then calls ``accepted`` with it.
 
-        Nothing of the key is sent before that.  When a newer round waits already, ``pending`` sends it.
+        Nothing of the key is sent before that.  When a newer round waits already, ``pending`` sends it.  When there is
+        no new round to write, because the operation has its outcome by now (the lost copy had arrived after all, and
+        another manager applied what came of it), the caller calls ``settled`` instead, or the key waits for ever.
         """
         line = self._lines.get(key)
         if (

@@ -124,7 +124,7 @@ class WorkerCore:
         if answer.verdict == "grant":
             self._granted(active, answer, first_sent, now, actions)
         elif answer.verdict == "renewed" and active.lease is not None:
-            active.lease.extend(first_sent)
+            active.lease.extend(first_sent, answer.lease_seconds)
             active.lease.cancel_requested = active.lease.cancel_requested or answer.cancel
             active.renew_at = first_sent + self.terms.lease.renew_every
             actions.append(LeaseChanged(active.call))
