@@ -10,6 +10,9 @@ LOCKED := uv.lock pyproject.toml drivers/libvirt/pyproject.toml
 UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 SYNC = UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --quiet --locked --inexact --no-python-downloads
 
+# Tests on real parts run one after another: they share two cores with the servers, and some look at all of a host.
+REAL := rabbitmq or rabbitmq3 or libvirt or postgresql
+
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-real test check bench parts parts-stop clean
 
@@ -23,7 +26,8 @@ demo-real: $(VENV)/.all parts ## The same main job on RabbitMQ, libvirt and a re
 	eval "$$($(PARTS) all env)" && $(BIN)/federation demo-real
 
 test: $(VENV)/.all parts ## Every test, on real parts
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 -m "not ($(REAL))"
+	$(BIN)/python -m pytest -m "$(REAL)"
 
 check: $(VENV)/.check ## Format, lint, types, import rules, docs
 	$(BIN)/ruff format --check --quiet .

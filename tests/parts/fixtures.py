@@ -139,11 +139,12 @@ def _healed(part: Breakable) -> Breakable:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by the parts that its fixtures bring up."""
+    """Mark each test by the parts that its fixtures, or parameters that name one of these fixtures, bring up."""
     for item in items:
-        for fixture in getattr(item, "fixturenames", ()):
-            if fixture in MARKER_OF:
-                item.add_marker(MARKER_OF[fixture])
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        names = {*getattr(item, "fixturenames", ()), *(value for value in parameters if isinstance(value, str))}
+        for marker in {MARKER_OF[name] for name in names if name in MARKER_OF}:
+            item.add_marker(marker)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
