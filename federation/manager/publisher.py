@@ -27,6 +27,9 @@ from federation.protocol.records import Outgoing
 log = logging.getLogger(__name__)
 
 _RECOVERY_CHUNK = 1000
+_SLOWEST_SWEEP = 6
+_NEVER = (0, 0.0)
+"""(times swept, not again before) of an operation that was not swept yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ class Publisher:
         self._sendable: deque[Command] = deque()
         self._in_flight = 0
         self._confirmed: list[tuple[str, int]] = []
+        self._swept: dict[str, tuple[int, float]] = {}
         self._timers = _Timers()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._stopping = False
@@ -284,10 +288,18 @@ class Publisher:
                 self._accept(item)
 
     def _sweep(self) -> None:
-        before = time.time() - self._settings.sweep_after
+        """Publish again what stays unsettled, ever less often: where the queue is merely long, copies do not help."""
+        now = time.time()
         with self._store.transaction() as transaction:
-            ids = transaction.stuck(self.shards, before, _RECOVERY_CHUNK)
-            renewed = transaction.new_round(ids) if ids else []
+            stuck = transaction.stuck(self.shards, now - self._settings.sweep_after, _RECOVERY_CHUNK)
+            due = [operation for operation in stuck if self._swept.get(operation, _NEVER)[1] <= now]
+            renewed = transaction.new_round(due) if due else []
+        self._swept = {
+            operation: state for operation, state in self._swept.items() if state[1] + self._settings.sweep_after > now
+        }
+        for operation in due:
+            times = self._swept.get(operation, _NEVER)[0] + 1
+            self._swept[operation] = (times, now + self._settings.sweep_after * 2 ** min(times, _SLOWEST_SWEEP))
         if renewed:
             self.counters.swept += len(renewed)
             log.warning(
