@@ -34,7 +34,7 @@ from federation.testing.demonstration.real import RealDemo, Setting, StepFailed
     help="Folder for disks on every node; beside libvirt's socket if not given.",
 )
 @pass_session
-def demo_real(  # noqa: PLR0913, PLR0917 (one for each option)
+def demo_real(
     session: Session,
     /,
     uris: str,

@@ -50,7 +50,7 @@ class Crew:
         return self.running.worker.settings.worker
 
 
-class NotReady(Exception):  # noqa: N818 (named for what it says)
+class NotReady(Exception):
     """The estate did not come up in time."""
 
 

@@ -24,7 +24,7 @@ _SETTLED = {"succeeded", "failed", "refused", "unknown"}
 _WORKERS = ("worker-a", "worker-b")
 
 
-class StepFailed(Exception):  # noqa: N818 (named for what it says)
+class StepFailed(Exception):
     """A step did not do what it claims."""
 
 
