@@ -95,8 +95,8 @@ class Reader:
     def bodies(self) -> list[bytes]:
         return [delivery.body for delivery in self.deliveries]
 
-    def wait_for(self, count: int) -> list[Delivery]:
-        eventually(lambda: len(self.deliveries) >= count, f"{count} deliveries, there are {len(self.deliveries)}")
+    def wait_for(self, count: int, seconds: float = PATIENCE_SECONDS) -> list[Delivery]:
+        eventually(lambda: len(self.deliveries) >= count, f"{count} deliveries", seconds)
         return self.deliveries
 
     def ack(self, *indexes: int) -> None:

@@ -383,3 +383,23 @@ def test_while_the_broker_is_short_of_memory_publications_wait_and_the_link_stay
     assert not lost.is_set()
     subscription.close(5)
     link.delete_queue(name)
+
+
+@pytest.mark.slow
+def test_a_consumer_that_holds_a_message_too_long_loses_it_and_its_link_stays(bus_rabbitmq_url, opened, name):
+    """RabbitMQ closes the channel up to 4.2 and cancels the consumer from 4.3 on; it looks once a minute."""
+    link, other = opened(bus_rabbitmq_url), opened(bus_rabbitmq_url, "other")
+    place = Place(link, name).declare(**ORDERED, **{"x-consumer-timeout": 60_000})
+    bystander = Place(link, f"{name}.bystander").declare(**ORDERED)
+    reader = Reader(link, [name, bystander.name], priority=2, settle="hold")
+    place.send(b"held too long")
+    reader.wait_for(1)
+    waiting = Reader(other, name, priority=1)
+    waiting.wait_for(1, seconds=150)
+    assert [queue in {name, None} for _, queue in reader.losses] == [True]
+    assert not any("lost the connection" in reason for reason, _ in reader.losses)
+    reader.ack(0)
+    bystander.send(b"x")
+    eventually(lambda: b"x" in reader.bodies, "the other queue is still, or again, consumed")
+    for queue in (name, bystander.name):
+        link.delete_queue(queue)

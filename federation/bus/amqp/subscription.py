@@ -33,6 +33,7 @@ _SILENCE_SECONDS = 10.0
 """How long the broker may think about consuming (a queue without a leader never answers)."""
 _DYING_SECONDS = 0.25
 """A queue under deletion can still be seen after the cancel, and to consume it then would cost the whole channel."""
+_LONGEST_TAG = 200
 _stamps = count(1)
 
 
@@ -42,6 +43,24 @@ class Callbacks:
 
     on_delivery: Callable[[Delivery], None]
     on_lost: Callable[[str, str | None], None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Consumer:
+    """One consumer at the broker.
+
+    Its tag is new every time: RabbitMQ ends the connection over a tag that it has not yet forgotten.
+    """
+
+    queue: str
+    stamp: int
+    tag: str
+    no_ack: bool
+
+    @classmethod
+    def of(cls, consumption: Consumption) -> _Consumer:
+        stamp = next(_stamps)
+        return cls(consumption.queue, stamp, f"{stamp}.{consumption.queue}"[:_LONGEST_TAG], consumption.no_ack)
 
 
 class AmqpSubscription:
@@ -56,7 +75,8 @@ class AmqpSubscription:
         self._callbacks = callbacks
         self._channel: WireChannel | None = None
         self._channel_id = 0
-        self._stamps: dict[str, int] = {}
+        self._by_queue: dict[str, _Consumer] = {}
+        self._by_tag: dict[str, _Consumer] = {}
         self._unacked: set[tuple[int, int]] = set()
         self._backoff = Backoff(engine.address.options.reconnect_max)
         self._live = False
@@ -87,7 +107,7 @@ class AmqpSubscription:
     @property
     def stands(self) -> bool:
         """Whether every queue that is wanted is consumed."""
-        return len(self._stamps) == len(self._wanted)
+        return len(self._by_queue) == len(self._wanted)
 
     def open(self, wire: Wire) -> None:
         """Open the channel and consume all; what the broker refuses is tried again later.
@@ -124,12 +144,13 @@ class AmqpSubscription:
         channel = self._channel
         if channel is None:
             raise BusError("the subscription has no channel")
-        # The stamp comes first: a delivery may follow the broker's answer in the same read.
-        self._stamps[consumption.queue] = next(_stamps)
+        consumer = _Consumer.of(consumption)
+        # Known first: a delivery may follow the broker's answer in the same read.
+        self._add_consumer(consumer)
         try:
             channel.basic_consume(
                 consumption.queue,
-                consumer_tag=consumption.queue,
+                consumer_tag=consumer.tag,
                 no_ack=consumption.no_ack,
                 exclusive=consumption.exclusive,
                 arguments={"x-priority": consumption.priority},
@@ -139,17 +160,27 @@ class AmqpSubscription:
                 raise channel.closed_by from error
             raise
 
+    def _add_consumer(self, consumer: _Consumer) -> None:
+        self._by_queue[consumer.queue] = consumer
+        self._by_tag[consumer.tag] = consumer
+
+    def _drop_consumer(self, consumer: _Consumer) -> None:
+        self._by_tag.pop(consumer.tag, None)
+        if self._by_queue.get(consumer.queue) is consumer:
+            del self._by_queue[consumer.queue]
+
     def deliver(self, content: Content) -> None:
         """One message has come in whole."""
-        queue, tag, redelivered, exchange, routing_key = decode_deliver(content.arguments)
-        stamp = self._stamps.get(queue)
-        if stamp is None:
+        consumer_tag, tag, redelivered, exchange, routing_key = decode_deliver(content.arguments)
+        consumer = self._by_tag.get(consumer_tag)
+        if consumer is None:
             return  # cancelled while it was under way
+        queue = consumer.queue
         get = content.properties.get
         headers = get("headers") or {}
         counted = headers.get("x-delivery-count")
-        key = (stamp, tag)
-        if not self._wanted[queue].no_ack:
+        key = (consumer.stamp, tag)
+        if not consumer.no_ack:
             self._unacked.add(key)
         delivery = Delivery(
             queue,
@@ -181,7 +212,8 @@ class AmqpSubscription:
         """The channel or connection went away."""
         had_channel = self._channel is not None
         self._channel = None
-        self._stamps.clear()
+        self._by_queue.clear()
+        self._by_tag.clear()
         self._unacked.clear()
         self._repairing = False
         if had_channel and self._live and not self._closed and self._callbacks.on_lost is not None:
@@ -193,9 +225,13 @@ class AmqpSubscription:
         if self._live and not self._closed:
             self._repair_later(str(error))
 
-    def _consumer_cancelled(self, queue: str) -> None:
-        stamp = self._stamps.pop(queue, None)
-        self._unacked = {key for key in self._unacked if key[0] != stamp}
+    def _consumer_cancelled(self, consumer_tag: str) -> None:
+        consumer = self._by_tag.get(consumer_tag)
+        if consumer is None:
+            return
+        queue = consumer.queue
+        self._drop_consumer(consumer)
+        self._unacked = {key for key in self._unacked if key[0] != consumer.stamp}
         reason = "the broker cancelled the consumer"
         if self._callbacks.on_lost is not None:
             call_back(self._callbacks.on_lost, reason, queue)
@@ -214,7 +250,7 @@ class AmqpSubscription:
         if wire is None or self._closed:
             return
         for queue, consumption in list(self._wanted.items()):
-            if queue in self._stamps or self._held_off.holds(queue):
+            if queue in self._by_queue or self._held_off.holds(queue):
                 continue
             try:
                 with self._engine.loop.limited(_SILENCE_SECONDS):
@@ -263,17 +299,19 @@ class AmqpSubscription:
 
     def _cancel_now(self, queue: str, wire: Wire) -> None:
         del wire
-        # Wanted until the broker has agreed: what it sent before is still delivered.
-        if self._stamps.get(queue) is not None and self._channel is not None:
-            self._channel.basic_cancel(queue)
+        consumer = self._by_queue.get(queue)
+        if consumer is not None and self._channel is not None:
+            # Known until the broker has agreed: what it sent before is still delivered.
+            self._channel.basic_cancel(consumer.tag)
+            self._drop_consumer(consumer)
         self._wanted.pop(queue, None)
-        self._stamps.pop(queue, None)
 
     def close_now(self) -> None:
         """Close the channel; the broker takes back what is unsettled."""
         channel, self._channel = self._channel, None
         self._engine.loop.inbound.route(self._channel_id, None)
-        self._stamps.clear()
+        self._by_queue.clear()
+        self._by_tag.clear()
         self._unacked.clear()
         if channel is not None:
             channel.close()

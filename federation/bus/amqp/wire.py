@@ -50,6 +50,8 @@ def refusal(code: int, text: str) -> BrokerRefused:
 class WireChannel(amqp.Channel):  # type: ignore[misc]  # py-amqp has no types
     """A channel whose end is told to its owner instead of raised into whoever happens to be reading."""
 
+    # py-amqp reads of a basic.cancel only the consumer's tag, not whether an answer is waited for.
+    _METHODS = amqp.Channel._METHODS | {spec.Basic.Cancel: spec.method(spec.Basic.Cancel, "sb")}  # noqa: SLF001
     closed_by: BrokerRefused | None = None
     on_lost: Callable[[BrokerRefused], None] | None = None
     on_cancelled: Callable[[str], None] | None = None
@@ -61,7 +63,10 @@ class WireChannel(amqp.Channel):  # type: ignore[misc]  # py-amqp has no types
         if self.on_lost is not None:
             self.on_lost(self.closed_by)
 
-    def _on_basic_cancel(self, consumer_tag: str) -> None:
+    def _on_basic_cancel(self, consumer_tag: str, nowait: bool) -> None:  # noqa: FBT001  # AMQP's bit
+        # RabbitMQ 4.3 cancels a consumer that timed out only when the client has agreed.
+        if not nowait:
+            self.send_method(spec.Basic.CancelOk, "s", (consumer_tag,))
         if self.on_cancelled is not None:
             self.on_cancelled(consumer_tag)
 
