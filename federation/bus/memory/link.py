@@ -96,6 +96,10 @@ class MemoryLink:
         self._connect()
         self._thread.start()
 
+    def is_on(self, connection: Connection) -> bool:
+        """Whether this is the link's connection still."""
+        return connection is self._connection
+
     # -- topology ----------------------------------------------------------------------------------------------------
 
     def declare(self, items: Sequence[Item], timeout: float = 30.0) -> None:
@@ -164,7 +168,7 @@ class MemoryLink:
     def _settled(self, connection: Connection, on_settled: OnSettled, result: PublishResult) -> None:
         with self._sending:
             self._unsettled -= 1
-        call_back(on_settled, result if connection is self._connection else PublishResult.LOST)
+        call_back(on_settled, result if self.is_on(connection) else PublishResult.LOST)
 
     def _send_waiting(self) -> None:
         with self._sending:

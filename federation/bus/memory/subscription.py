@@ -119,7 +119,7 @@ class MemorySubscription:
 
     def deliver(self, consumer: Consumer, delivery: Delivery) -> None:
         """A message has come for one of the consumers, if it still is one."""
-        if self._consumers.get(delivery.queue) is consumer:
+        if self._consumers.get(delivery.queue) is consumer and self._link.is_on(consumer.connection):
             call_back(self._on_delivery, delivery)
 
     def lost(self, reason: str) -> None:
