@@ -144,6 +144,14 @@ def _log_lost(reason: str, queue: object) -> None:
     log.warning("results queue=%s lost: %s; what was held comes again", queue or "all", reason)
 
 
+def _home(command: Command) -> str | None:
+    """The one queue that a copy of this command can die in."""
+    try:
+        return topology.command_queue(command.cluster, command.epoch, command.partition)
+    except ValueError:
+        return None
+
+
 class _DeadLetters:
     """Applies dead letters; one that cannot be applied now stays on the queue."""
 
@@ -157,8 +165,13 @@ class _DeadLetters:
             log.error("foreign or unreadable message dead-lettered from queue=%s: %s", letter.queue, letter.reason)
             letter.ack()
             return
+        if letter.queue != _home(command):
+            told = (letter.queue, command.operation, letter.reason)
+            log.error("dead letter from queue=%.120s names operation=%.80s, which was never there: ignored (%s)", *told)
+            letter.ack()
+            return
         try:
-            self._manager.dead_lettered(command.operation, command.key, letter.reason)
+            self._manager.dead_lettered(command, letter.reason)
         except StoreUnavailable as error:
             log.warning("store unavailable, dead letter of operation=%s waits: %s", command.operation, error)
             return

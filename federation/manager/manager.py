@@ -19,6 +19,7 @@ from federation.manager.publisher import Publisher
 from federation.manager.results import ResultsLoop
 from federation.manager.settings import ManagerSettings
 from federation.manager.submitting import Submitting
+from federation.protocol.envelope import Command
 from federation.protocol.errors import StoreUnavailable
 from federation.protocol.ledger import settle
 
@@ -67,17 +68,21 @@ class Manager:
         self.publisher.stop(timeout)
         self._housekeeper.join(timeout)
 
-    def dead_lettered(self, operation: str, key: str, reason: str) -> bool:
-        """The broker gave an operation up: its outcome is unknown if nothing settled it and it is next in its line.
+    def dead_lettered(self, copy: Command, reason: str) -> bool:
+        """The broker gave a copy up: the outcome is unknown if nothing settled the operation and it is next in its line.
 
-        Returns whether it was parked.  An operation that is not next is left: its copies are published again.
+        Returns whether it was parked.  An operation that is not next is left: its copies are published again; and so is
+        one of which another copy than the newest died, or a copy that was never published.
         """
+        operation, key = copy.operation, copy.key
         with self.store.transaction() as transaction:
             facts = transaction.operations([operation]).get(operation)
             key_facts = transaction.keys([key]).get(key)
             if facts is None or key_facts is None or facts.settled or key_facts.parked_by is not None:
                 return False
             if facts.key != key or facts.sequence != key_facts.position + 1:
+                return False
+            if (copy.sequence, copy.round, copy.cluster) != (facts.sequence, facts.round, facts.cluster):
                 return False
             outcome = Outcome(
                 kind=OutcomeKind.UNKNOWN, code=DeadLettered.code, message=f"the broker gave it up: {reason}"

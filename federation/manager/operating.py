@@ -15,7 +15,7 @@ from federation.manager.ports import Store, Transaction
 from federation.manager.publisher import Publisher
 from federation.manager.settings import ManagerSettings
 from federation.manager.submitting import command_of
-from federation.protocol.ledger import refused_by_resolve, resolve, wait_before_resolve
+from federation.protocol.ledger import KeyFacts, refused_by_resolve, resolve, restamped, wait_before_resolve
 from federation.protocol.partition_map import partition_of, shard_of
 from federation.protocol.records import NewOperation, OperationRecord, OperationState, Outgoing
 
@@ -88,17 +88,13 @@ class Operating:
         Returns the new operation of a retry.  Raises NotFound, InvalidState (not parked, or too early: it says when).
         """
         outgoing: list[Outgoing] = []
+        self._restamp(instance)
         with self._store.transaction() as transaction:
-            key = transaction.keys([instance]).get(instance)
-            if key is None or key.parked_by is None:
-                message = f"instance {instance} is not parked"
-                raise InvalidState(message, instance=instance)
-            now = self._clock.stamp()
-            wait = wait_before_resolve(key, now, self._settings.limits.terms)
+            key, parked_by = self._parked(transaction, instance)
+            wait = wait_before_resolve(key, self._clock.stamp(), self._settings.limits.terms)
             if wait > 0:
                 message = f"instance {instance} was parked just now; its last worker may still act for {wait:.1f} s: try again then"
                 raise InvalidState(message, wait_seconds=f"{wait:.1f}")
-            parked_by = key.parked_by
             unsettled = transaction.unsettled(instance)
             refusal = refused_by_resolve(parked_by)
             outcomes: dict[str, Outcome] = {facts.id: refusal for facts in unsettled}
@@ -120,6 +116,21 @@ class Operating:
             message = f"operation {operation} is not known"
             raise NotFound(message, field="operation", value=operation)
         return record
+
+    def _parked(self, transaction: Transaction, instance: str) -> tuple[KeyFacts, str]:
+        key = transaction.keys([instance]).get(instance)
+        if key is None or key.parked_by is None:
+            message = f"instance {instance} is not parked"
+            raise InvalidState(message, instance=instance)
+        return key, key.parked_by
+
+    def _restamp(self, instance: str) -> None:
+        """Bring the time of parking onto this manager's clock, or a wait counted on a clock that is gone never ends."""
+        with self._store.transaction() as transaction:
+            key, _ = self._parked(transaction, instance)
+            stamped = restamped(key, self._clock.stamp())
+            if stamped != key:
+                transaction.save([stamped], [], {}, self._clock.wall())
 
     def _unpark(self, transaction: Transaction, instance: str) -> None:
         record = transaction.instance(instance, lock=True)

@@ -183,10 +183,13 @@ class Publisher:
                 self._published(command, certain=certain)
             case Settled(positions):
                 for key, sequence in positions:
-                    self._enqueue(key, self._core.settled(key, sequence))
-                    self._known.pop((key, sequence), None)
+                    self._settle(key, sequence)
             case Stop():
                 self._stopping = True
+
+    def _settle(self, key: str, sequence: int) -> None:
+        self._enqueue(key, self._core.settled(key, sequence))
+        self._known.pop((key, sequence), None)
 
     def _accept(self, item: Outgoing) -> None:
         if item.shard not in self.shards:
@@ -225,7 +228,12 @@ class Publisher:
             command = self._sendable.popleft()
             self._in_flight += 1
             self.counters.published += 1
-            self._commands.publish(command, partial(self._on_published, command))
+            try:
+                self._commands.publish(command, partial(self._on_published, command))
+            except Exception:
+                # A copy that cannot even be handed over counts as lost; its line must not stand still.
+                log.exception("operation=%s cannot be published", command.operation)
+                self._on_published(command, certain=False)
 
     def _on_published(self, command: Command, certain: bool) -> None:  # noqa: FBT001 (the port's callback)
         self._inbox.put(Published(command, certain))
@@ -320,5 +328,10 @@ class Publisher:
             self._timers.retries.extend((now + self._settings.publish_retry, command) for command in due)
             raise
         self.counters.republished += len(renewed)
+        again = {item.command.operation for item in renewed}
+        for command in due:
+            if command.operation not in again:
+                # The copy had arrived after all, and its outcome was applied, maybe by another manager: go on behind it.
+                self._settle(command.key, command.sequence)
         for item in renewed:
             self._accept(item)

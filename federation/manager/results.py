@@ -34,6 +34,9 @@ from federation.protocol.records import OperationRecord, Outgoing
 
 log = logging.getLogger(__name__)
 
+_MOST_DELIVERIES = 10_000
+"""Far above any delivery limit: what claims more would make every real delivery look stale."""
+
 Listener = Callable[[OperationRecord, Outcome], None]
 
 
@@ -182,7 +185,9 @@ class ResultsLoop:
     def _apply(self, result: Question | Report | Progress, batch: _Batch, transaction: Transaction) -> None:
         key, operation = batch.keys.get(result.key), batch.operations.get(result.operation)
         if key is None or operation is None or operation.key != result.key:
-            self._unknown_operation(result, batch)
+            self._refuse(result, batch, "is not in the store", "no manager accepted an operation with this id for this key")
+        elif (odd := _forged(result, operation)) is not None:
+            self._refuse(result, batch, odd, odd)
         elif isinstance(result, Question):
             self._answer(result, key, operation, batch, transaction)
         elif isinstance(result, Report):
@@ -190,13 +195,16 @@ class ResultsLoop:
         else:
             transaction.progress(result.operation, result.attempt, result.percent, result.stage)
 
-    def _unknown_operation(self, result: Question | Report | Progress, batch: _Batch) -> None:
-        self.counters["unknown_operation"] += 1
+    def _refuse(self, result: Question | Report | Progress, batch: _Batch, why: str, reason: str) -> None:
+        self.counters["forged"] += 1
         log.warning(
-            "operation=%s key=%s is not in the store; a message about it was dropped", result.operation, result.key
+            "operation=%.80s key=%.80s %s; a message of worker=%.80s about it was dropped",
+            result.operation,
+            result.key,
+            why,
+            result.worker,
         )
         if isinstance(result, Question):
-            reason = "no manager accepted an operation with this id for this key"
             refusal = Answer(
                 question=result.id, operation=result.operation, key=result.key, verdict="refused", reason=reason
             )
@@ -227,11 +235,10 @@ class ResultsLoop:
     def _report(
         self, report: Report, key: KeyFacts, operation: OperationFacts, batch: _Batch, transaction: Transaction
     ) -> None:
-        if report.outcome.kind in {OutcomeKind.FAILED, OutcomeKind.UNKNOWN}:
-            record = transaction.operation(operation.id)
-            if record is not None:
-                report = msgspec.structs.replace(report, outcome=boundary(record, report.outcome))
         applied = apply_report(key, operation, report, batch.now)
+        record = None if isinstance(applied, Dropped) else transaction.operation(operation.id)
+        if record is not None and (judged := boundary(record, report.outcome)) is not report.outcome:
+            applied = apply_report(key, operation, msgspec.structs.replace(report, outcome=judged), batch.now)
         if isinstance(applied, Dropped):
             self.counters["dropped_outcome"] += 1
             log.info("outcome of operation=%s attempt=%d dropped: %s", report.operation, report.attempt, applied.reason)
@@ -243,7 +250,11 @@ class ResultsLoop:
     def _follow(self, written: _Written) -> None:
         batch = written.batch
         for worker, reply in batch.answers:
-            self._answers.answer(worker, reply)
+            try:
+                self._answers.answer(worker, reply)
+            except Exception:
+                # Whatever is wrong with one answer, the batch is written: its other answers and its acks must follow.
+                log.exception("answer to worker=%.80r cannot be sent", worker)
         if written.outgoing:
             self._publisher.accepted(written.outgoing)
         if batch.outcomes:
@@ -260,10 +271,40 @@ class ResultsLoop:
             self._results.ack(one)
 
 
+def _forged(result: Question | Report | Progress, operation: OperationFacts) -> str | None:
+    """What a message says of an operation that cannot be so, whoever sent it; None when it fits.
+
+    A round is written before any copy of it is sent, so a later one than ours was never published; and only workers of
+    the operation's own cluster have a copy of it.
+    """
+    if (result.cluster, result.partition) != (operation.cluster, operation.partition):
+        return f"belongs to cluster {operation.cluster}, partition {operation.partition}"
+    if isinstance(result, Question | Report) and result.sequence != operation.sequence:
+        return f"has the sequence {operation.sequence}, not {result.sequence}"
+    if isinstance(result, Question) and not 0 < result.round <= operation.round:
+        return f"was never published in round {result.round}"
+    if isinstance(result, Question) and not 0 <= result.delivery_count <= _MOST_DELIVERIES:
+        return f"cannot have been delivered {result.delivery_count} times"
+    return None
+
+
 def boundary(record: OperationRecord, outcome: Outcome) -> Outcome:
-    """The manager's side of the error boundary: a code that the operation does not declare is a driver bug."""
-    declared = find(record.name, record.revision).errors | {DriverBug.code, ContractMismatch.code}
-    if outcome.code in declared:
+    """The manager's side of the error boundary: what the operation does not declare, code or result, is a driver bug."""
+    operation = find(record.name, record.revision)
+    if outcome.kind is OutcomeKind.SUCCEEDED:
+        try:
+            msgspec.convert(outcome.result, operation.result, strict=True)
+        except msgspec.ValidationError as error:
+            return _bug(outcome, f"the worker reported a result that is no {operation.result.__name__}: {error}")
         return outcome
-    message = f"the worker reported {outcome.code!r}, which {record.name} does not declare: {outcome.message}"
+    if outcome.kind is OutcomeKind.REFUSED:
+        return _bug(outcome, f"the worker refused what it had been granted: {outcome.message}")
+    if outcome.code in operation.errors | {DriverBug.code, ContractMismatch.code}:
+        return outcome
+    return _bug(
+        outcome, f"the worker reported {outcome.code!r}, which {record.name} does not declare: {outcome.message}"
+    )
+
+
+def _bug(outcome: Outcome, message: str) -> Outcome:
     return Outcome(kind=OutcomeKind.UNKNOWN, code=DriverBug.code, message=message, detail=outcome.detail)

@@ -5,7 +5,7 @@ Positions move by exactly one, or by resolving a parked key; nothing else moves 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from federation.contract.errors import Parked
 from federation.contract.outcomes import Outcome, OutcomeKind
@@ -33,6 +33,7 @@ class OperationFacts:
 
     ``attempt`` is the newest granted attempt, 0 before the first; ``granted_copy`` is the (round, delivery count)
     that the newest grant was given to; ``last_answer`` when the newest attempt was last answered in its favour.
+    ``cluster`` and ``partition`` never change: they say who may speak of it.
     """
 
     id: str
@@ -48,6 +49,8 @@ class OperationFacts:
     granted_wait: float = 0.0
     worker: str | None = None
     last_answer: Stamp | None = None
+    cluster: str = field(default="", compare=False)
+    partition: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

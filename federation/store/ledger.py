@@ -195,8 +195,8 @@ def _new_row(operation: NewOperation) -> dict[str, Any]:
 
 
 def _facts(row: Any) -> OperationFacts:
-    (id_, key, sequence, round_, finished_at, deadline, cancel, attempt, *granted, worker, clock, seconds) = row
-    granted_round, granted_delivery, question, wait = granted
+    (id_, key, sequence, round_, finished_at, deadline, cancel, attempt, *granted, cluster, partition) = row
+    granted_round, granted_delivery, question, wait, worker, clock, seconds = granted
     return OperationFacts(
         id=id_,
         key=key,
@@ -211,6 +211,8 @@ def _facts(row: Any) -> OperationFacts:
         granted_wait=wait,
         worker=worker,
         last_answer=stamp_of(clock, seconds),
+        cluster=cluster,
+        partition=partition,
     )
 
 

@@ -39,6 +39,8 @@ _OPERATION_FACTS = (
     _OPERATION.worker,
     _OPERATION.answered_clock,
     _OPERATION.answered_seconds,
+    _OPERATION.cluster,
+    _OPERATION.partition,
 )
 _COMMAND = (
     _OPERATION.shard,

@@ -3,7 +3,8 @@
 Rules:
 
 1. Before the driver is called nothing has happened: a request that cannot be read or that this worker does not serve
-   ends as failed, with a code whose effect is ``none``.
+   ends as failed, with a code whose effect is ``none``.  But of a later attempt: an earlier one may have acted (on
+   another worker, of another release), nobody here can look, and the outcome is unknown.
 2. A catalogue error that the operation declares passes, with its message and detail cleaned; the code's own effect in
    the catalogue, not the raised object, says whether the outcome is failed or unknown.
 3. Every other exception, of any class, and every result that is not of the declared type is ``driver_bug``: unknown.
@@ -33,6 +34,7 @@ from federation.contract.errors import (
     Effect,
     InvalidRequest,
     OperationError,
+    OutcomeUnknown,
     TimedOut,
 )
 from federation.contract.operations import DECLARED, Lane, Operation, find
@@ -95,7 +97,7 @@ class Boundary:
                 raise InvalidRequest(message)
             operation, request, method = self._prepare(command.name, command.revision, command.arguments, Lane.ORDERED)
         except OperationError as error:
-            return self._refusal(error)
+            return self._cannot_recover(call, error) if call.recovering else self._refusal(error)
         try:
             result = method(call, request)
         except Revoked as error:
@@ -182,6 +184,12 @@ class Boundary:
             return self._refusal(error)
         except Exception as failure:  # noqa: BLE001 — a driver's own subclass may break in its own properties
             return self._bug(operation, failure, f"raised a broken {class_name(error)}")
+
+    def _cannot_recover(self, call: RunningCall, error: OperationError) -> Outcome:
+        refusal = self._refusal(error)
+        message = f"attempt {call.attempt} cannot recover what an earlier one may have begun: {refusal.message}"
+        detail = {**refusal.detail, "cause": error.code}
+        return Outcome(kind=OutcomeKind.UNKNOWN, code=OutcomeUnknown.code, message=message, detail=detail)
 
     def _refusal(self, error: Any) -> Outcome:
         code = code_of(error)

@@ -3,6 +3,7 @@
 from manager.world import World, failed
 
 from federation.contract.outcomes import OutcomeKind
+from federation.protocol.ledger import settle
 from federation.store import open_store
 
 
@@ -104,3 +105,31 @@ def test_what_is_settled_is_not_swept(make_world):
     world.until(lambda: world.record(other).round >= 2)
     assert world.record(made).round == rounds
     assert world.manager.publisher.counters.swept > sweeps
+
+
+def test_a_lost_copy_whose_operation_another_manager_settled_holds_up_nothing_behind_it(world):
+    world.bus.verdict = None
+    made = world.create()
+    paused = world.change("pause", made.key)
+    world.until(lambda: world.bus.waiting)
+    with world.store.transaction() as transaction:
+        key, facts = transaction.keys([made.key])[made.key], transaction.operations([made.id])[made.id]
+        outcome = failed("image_rejected")
+        done = settle(key, facts, outcome, world.clock.stamp())
+        transaction.save([done.key], [done.operation], {made.id: outcome}, world.clock.wall())
+    world.bus.confirm(certain=False)
+    world.until(lambda: sent(world, made.key) == [(1, 1), (paused.sequence, 1)])
+
+
+def test_a_copy_that_the_bus_cannot_take_at_all_is_tried_again(world):
+    publish, broken = world.bus.publish, []
+
+    def break_once(command, on_settled):
+        if not broken:
+            broken.append(command)
+            raise RuntimeError(command.operation)
+        publish(command, on_settled)
+
+    world.bus.publish = break_once
+    made = world.create()
+    world.until(lambda: sent(world, made.key) == [(1, 2)])

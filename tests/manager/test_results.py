@@ -1,7 +1,8 @@
 """Questions are answered and outcomes applied, in order, once, by the table."""
 
+import msgspec
 import pytest
-from manager.world import HeldResult, failed, question_of, report_of, seen
+from manager.world import HeldResult, copy_of, failed, question_of, report_of, seen
 
 from federation.contract.outcomes import Outcome, OutcomeKind
 from federation.protocol.records import OperationState
@@ -141,7 +142,72 @@ def test_a_failed_create_leaves_a_record_that_can_only_be_deleted(world):
 def test_a_dead_letter_of_the_next_operation_parks_and_of_a_later_one_does_not(world):
     made = world.create()
     paused = world.change("pause", made.key)
-    assert not world.manager.dead_lettered(paused.id, paused.key, "delivery limit")
-    assert world.manager.dead_lettered(made.id, made.key, "delivery limit")
+    assert not world.manager.dead_lettered(copy_of(paused), "delivery limit")
+    assert world.manager.dead_lettered(copy_of(made), "delivery limit")
     assert world.record(made).outcome.code == "dead_lettered"
-    assert not world.manager.dead_lettered(made.id, made.key, "delivery limit")
+    assert not world.manager.dead_lettered(copy_of(made), "delivery limit")
+
+
+@pytest.mark.parametrize("changed", [{"round": 2}, {"sequence": 9}, {"cluster": "other"}], ids=str)
+def test_a_dead_letter_that_is_no_copy_of_the_newest_round_parks_nobody(world, changed):
+    made = world.create()
+    assert not world.manager.dead_lettered(copy_of(made, **changed), "rejected")
+    assert world.ask(made).verdict == "grant"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"cluster": "other"}, {"partition": 77}, {"sequence": 9}, {"round": 2}, {"round": 0}, {"delivery_count": 1 << 40}],
+    ids=str,
+)
+def test_a_question_that_does_not_fit_its_operation_is_refused_and_changes_nothing(world, changed):
+    made = world.create()
+    refusal = world.ask(made, **changed)
+    assert (refusal.verdict, refusal.attempt) == ("refused", 0)
+    assert world.record(made).attempt == 0
+    assert world.ask(made).verdict == "grant"
+
+
+def test_an_outcome_from_a_worker_of_another_cluster_is_dropped(world):
+    made = world.create()
+    world.ask(made)
+    report = report_of(world.record(made), failed("image_rejected"), 1, "w1")
+    foreign = HeldResult(msgspec.structs.replace(report, cluster="other"))
+    world.manager.results.on_result(foreign)
+    world.until(lambda: foreign in world.bus.acknowledged)
+    assert world.record(made).state == "running"
+    assert world.manager.results.counters["forged"] == 1
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        Outcome(kind=OutcomeKind.SUCCEEDED),
+        Outcome(kind=OutcomeKind.SUCCEEDED, result={"power_state": 5, "node": {"a": 1}}),
+        Outcome(kind=OutcomeKind.REFUSED, code="cancelled"),
+        Outcome(kind=OutcomeKind.FAILED, code=None),
+    ],
+    ids=str,
+)
+def test_an_outcome_that_the_operation_cannot_have_parks_as_a_driver_bug(world, lie):
+    made = world.create()
+    world.ask(made)
+    world.report(made, lie)
+    record = world.record(made)
+    assert (record.state, record.outcome.code) == ("unknown", "driver_bug")
+
+
+def test_an_answer_that_cannot_be_sent_does_not_stop_the_others(world):
+    made, other = world.create(), world.create("web-2")
+    send = world.bus.answer
+
+    def fail_for_a_monster(worker, answer):
+        if worker == "monster":
+            raise ValueError(worker)
+        send(worker, answer)
+
+    world.bus.answer = fail_for_a_monster
+    asked = HeldResult(question_of(world.record(made), "q", "monster"))
+    world.manager.results.on_result(asked)
+    world.until(lambda: asked in world.bus.acknowledged)
+    assert world.ask(other).verdict == "grant"

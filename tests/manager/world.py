@@ -218,6 +218,25 @@ def question_of(record: OperationRecord, identity: str, worker: str = "w1", **ch
     return Question(**{**facts, **changes})
 
 
+def copy_of(record: OperationRecord, **changes: Any) -> Command:
+    """A copy of it, as it was published."""
+    facts: dict[str, Any] = {
+        "operation": record.id,
+        "name": record.name,
+        "revision": record.revision,
+        "release": record.release,
+        "cluster": record.cluster,
+        "epoch": 1,
+        "partition": record.partition,
+        "key": record.key,
+        "sequence": record.sequence,
+        "round": record.round,
+        "deadline": record.deadline,
+        "arguments": record.arguments,
+    }
+    return Command(**{**facts, **changes})
+
+
 def report_of(record: OperationRecord, outcome: Outcome, attempt: int, worker: str) -> Report:
     return Report(
         worker=worker,
