@@ -98,8 +98,9 @@ class FederationDriver(base.BaseDriver):  # type: ignore[misc]  # oslo.messaging
         encoded = body.encode_request(ctxt, message, None, self._limit_bytes)
         message_id = station.message_id()
 
-        def make(link: Link) -> Publication:
-            station.sending.prepare(link, source.queue, lambda link: link.declare(self._sources.to_declare(source)))
+        def make(link: Link, deadline: float) -> Publication:
+            items = self._sources.to_declare(source)
+            station.sending.prepare(source.queue, lambda left: link.declare(items, left), deadline)
             return Publication(route.exchange, route.routing_key, encoded, message_id=message_id, mandatory=True)
 
         effort = Effort(
@@ -224,17 +225,17 @@ class _Outgoing:
     mandatory: bool
     expiration_seconds: float | None
 
-    def prepared(self, station: Station, link: Link) -> Publication:
+    def prepared(self, station: Station, link: Link, deadline: float) -> Publication:
         """To publish as a cast."""
-        station.prepare_exchange(link, self.route.exchange)
+        station.prepare_exchange(link, self.route.exchange, deadline)
         route = self.route
         return Publication(
             route.exchange, route.routing_key, self.encoded, message_id=self.message_id, mandatory=self.mandatory
         )
 
-    def prepared_call(self, station: Station, correlation_id: str, link: Link) -> Publication:
+    def prepared_call(self, station: Station, correlation_id: str, link: Link, deadline: float) -> Publication:
         """To publish as a call; the broker drops it when nobody waits for it any more."""
-        station.prepare_exchange(link, self.route.exchange)
+        station.prepare_exchange(link, self.route.exchange, deadline)
         route = self.route
         return Publication(
             route.exchange,
@@ -242,7 +243,7 @@ class _Outgoing:
             self.encoded,
             message_id=self.message_id,
             correlation_id=correlation_id,
-            reply_to=station.reply_queue(link),
+            reply_to=station.reply_queue(link, deadline),
             mandatory=self.mandatory,
             expiration_seconds=self.expiration_seconds,
         )

@@ -31,8 +31,10 @@ LOG = logging.getLogger(__name__)
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
 _UNLIMITED = -1
+_TELL_EVERY = 10
 
 Result = TypeVar("Result")
+Make = Callable[[Link, float], Publication]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +73,22 @@ class Sender:
     def __init__(self, line: SharedLink) -> None:
         self._line = line
 
-    def cast(self, make: Callable[[Link], Publication], effort: Effort) -> None:
+    def cast(self, make: Make, effort: Effort) -> None:
         """Send and wait for the broker's confirm.
 
-        ``make`` prepares the link and gives the publication, once per attempt.  Raises MessageUndeliverable,
+        ``make`` prepares the link by a deadline and gives the publication, once per attempt.  Raises MessageUndeliverable,
         MessageDeliveryFailure, MessagingTimeout, TransportError.
         """
         self._persist(lambda: self._cast_once(make, effort), effort)
 
-    def call(self, make: Callable[[Link], Publication], waiter: Waiter, effort: Effort) -> Delivery:
+    def call(self, make: Make, waiter: Waiter, effort: Effort) -> Delivery:
         """Send and wait for the reply; the confirm is awaited at the same time, not before.
 
         Raises what :meth:`cast` raises; MessagingTimeout when no reply came.
         """
         return self._persist(lambda: self._call_once(make, waiter, effort), effort)
 
-    def _cast_once(self, make: Callable[[Link], Publication], effort: Effort) -> None:
+    def _cast_once(self, make: Make, effort: Effort) -> None:
         settled: SimpleQueue[PublishResult] = SimpleQueue()
         publication = self._publish(make, settled.put, effort)
         try:
@@ -100,7 +102,7 @@ class Sender:
             "the connection was lost before the broker confirmed: the message may or may not have been delivered"
         )
 
-    def _call_once(self, make: Callable[[Link], Publication], waiter: Waiter, effort: Effort) -> Delivery:
+    def _call_once(self, make: Make, waiter: Waiter, effort: Effort) -> Delivery:
         publication = self._publish(make, waiter.settled, effort)
         while True:
             event = waiter.wait()
@@ -109,11 +111,10 @@ class Sender:
             self._explain(event, publication, effort)
             LOG.warning("call %s: connection lost before its confirm; waiting on for a reply", waiter.correlation_id)
 
-    def _publish(
-        self, make: Callable[[Link], Publication], on_settled: Callable[[PublishResult], None], effort: Effort
-    ) -> Publication:
-        link = self._line.ready(effort.connect_deadline())
-        publication = make(link)
+    def _publish(self, make: Make, on_settled: Callable[[PublishResult], None], effort: Effort) -> Publication:
+        deadline = effort.connect_deadline()
+        link = self._line.ready(deadline)
+        publication = make(link, deadline)
         translated(lambda: link.publish(publication, on_settled))
         return publication
 
@@ -144,6 +145,7 @@ class Sender:
             wait=wait_random_exponential(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE),
             retry=retry_if_exception_type(NotSent),
             sleep=lambda seconds: self._pause(seconds, effort),
+            before_sleep=_tell_now_and_then,
             reraise=True,
         )
         self._pause(_FIRST_PAUSE, effort)
@@ -160,3 +162,8 @@ class Sender:
     def _pause(self, seconds: float, effort: Effort) -> None:
         left = effort.left()
         self._line.pause(seconds if left is None else min(seconds, left))
+
+
+def _tell_now_and_then(state: RetryCallState) -> None:
+    if state.attempt_number % _TELL_EVERY == 0 and state.outcome is not None:
+        LOG.warning("still trying after %d attempts: %s", state.attempt_number, state.outcome.exception())

@@ -15,6 +15,7 @@ from federation.bus.oslo.errors import CannotListen, NotSent, TransportError
 
 LOG = logging.getLogger(__name__)
 _CLOSE_SECONDS = 5.0
+_LEAST_SECONDS = 0.1
 
 
 class SharedLink:
@@ -41,15 +42,20 @@ class SharedLink:
             raise NotSent(f"there is no connection to {self._address}")
         return link
 
-    def prepare(self, link: Link, key: Hashable, declare: Callable[[Link], None]) -> None:
-        """Declare what a message needs, once; ``key`` names it."""
+    def prepare(self, key: Hashable, declare: Callable[[float], None], deadline: float) -> None:
+        """Declare what a message needs, once; ``key`` names it, ``declare`` gets the seconds it may take.
+
+        Raises NotSent, also when others prepare until the deadline; TransportError.
+        """
         if key in self._prepared:
             return
-        with self._opening:
-            if key in self._prepared:
-                return
-            translated(lambda: declare(link))
-            self._prepared.add(key)
+        self._take_turn(deadline)
+        try:
+            if key not in self._prepared:
+                translated(lambda: declare(max(_LEAST_SECONDS, deadline - time.monotonic())))
+                self._prepared.add(key)
+        finally:
+            self._opening.release()
 
     def unprepare(self, key: Hashable) -> None:
         """What was declared has gone from the broker; declare it again next time."""
@@ -76,16 +82,19 @@ class SharedLink:
             link.close(_CLOSE_SECONDS)
 
     def _open(self, deadline: float) -> Link:
-        if not self._opening.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise NotSent(f"connecting to {self._address} takes too long")
+        self._take_turn(deadline)
         try:
             if self._closed:
                 raise TransportError("the transport was cleaned up")
             if self._link is None:
-                self._link = self._start(max(0.1, deadline - time.monotonic()))
+                self._link = self._start(max(_LEAST_SECONDS, deadline - time.monotonic()))
             return self._link
         finally:
             self._opening.release()
+
+    def _take_turn(self, deadline: float) -> None:
+        if not self._opening.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise NotSent(f"connecting to {self._address} takes too long")
 
     def _start(self, timeout: float) -> Link:
         link = open_link(self._address, self._name)

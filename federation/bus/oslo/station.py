@@ -51,21 +51,19 @@ class Station:
         """A new id, unique among all messages of all processes."""
         return f"{self.owner}:{next(self._message_numbers):x}"
 
-    def prepare_exchange(self, link: Link, name: str) -> None:
-        """Declare, once, the exchange that a request goes to."""
-        self.sending.prepare(link, name, lambda link: self._declare_exchange(link, name))
+    def prepare_exchange(self, link: Link, name: str, deadline: float) -> None:
+        """Declare, once and by the deadline (monotonic seconds), the exchange that a request goes to."""
+        items = self._sources.exchanges_to_declare
+        self.sending.prepare(name, lambda left: link.declare(items(Exchange(name, "direct")), left), deadline)
 
-    def _declare_exchange(self, link: Link, name: str) -> None:
-        link.declare(self._sources.exchanges_to_declare(Exchange(name, "direct")))
-
-    def reply_queue(self, link: Link) -> str:
+    def reply_queue(self, link: Link, deadline: float) -> str:
         """The queue where this process awaits replies; declared and consumed at the first call."""
-        self.sending.prepare(link, _REPLIES, self._await_replies)
+        self.sending.prepare(_REPLIES, lambda left: self._await_replies(link, left), deadline)
         return self._replies.queue
 
-    def _await_replies(self, link: Link) -> None:
-        link.declare(self._sources.to_declare(self._replies))
-        self.waiters.listen(link, self._replies.queue)
+    def _await_replies(self, link: Link, seconds: float) -> None:
+        link.declare(self._sources.to_declare(self._replies), seconds)
+        self.waiters.listen(link, self._replies.queue, seconds)
 
     def listening_link(self) -> Link:
         """The listeners' link, connected; waits for a broker, then raises CannotListen."""

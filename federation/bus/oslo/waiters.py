@@ -84,9 +84,9 @@ class Waiters:
         """Nobody waits for this call any more; a late reply to it is dropped."""
         self._waiters.pop(waiter.correlation_id, None)
 
-    def listen(self, link: Link, queue: str) -> None:
+    def listen(self, link: Link, queue: str, timeout: float) -> None:
         """Consume the reply queue on this link."""
-        link.subscribe([Consumption(queue, no_ack=True)], 0, self._on_delivery)
+        link.subscribe([Consumption(queue, no_ack=True)], 0, self._on_delivery, timeout=timeout)
 
     def _on_delivery(self, delivery: Delivery) -> None:
         waiter = self._waiters.get(delivery.correlation_id)
