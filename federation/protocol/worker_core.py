@@ -7,10 +7,13 @@ Rules (DESIGN §6.3, §6.4):
 3. No answer counts but that to the newest question of an execution; a question that stays unanswered is sent again
    under the same id.
 4. An outcome is reported, the report confirmed, and only then the delivery acknowledged.
-5. An operation that still runs here and is received again: the older call is revoked first, then the question asked.
+5. An operation that is under way here and is received again: while its lease lives the copy waits behind it, and is
+   asked for when it has ended (it is settled then); once the lease has run out the older call is revoked first, then
+   the question asked.
 6. When the channel goes, every delivery of it is void and every call of it is revoked.
 7. A revoked call may still sit in one hypervisor call: it keeps its place among ``max_operations`` until it ends.
-8. A drained worker starts and asks nothing new; what runs is finished, reported and acknowledged.
+8. A drained worker asks for nothing new; what it has asked for by then runs, if granted, is reported and acknowledged
+   (let go, it would make the next worker wait for a whole lease).
 """
 
 from __future__ import annotations
@@ -104,6 +107,9 @@ class WorkerCore:
         queue = self._keys.setdefault(held.command.key, KeyQueue())
         active = queue.active
         if active is not None and active.held.command.operation == held.command.operation:
+            if _lives(active, now):
+                queue.held.appendleft(held)
+                return self._ask_next(now)
             self._revoke(active, actions)
             queue.active = None
             actions.append(Acknowledge(active.held))
@@ -187,7 +193,7 @@ class WorkerCore:
         return actions + self._ask_next(now)
 
     def drain(self) -> None:
-        """Ask and start nothing new from now on."""
+        """Ask for nothing new from now on."""
         self.draining = True
 
     def tick(self, now: float) -> list[Action]:
@@ -318,3 +324,13 @@ class WorkerCore:
         actions.append(Acknowledge(active.held))
         actions.extend(Acknowledge(held) for held in queue.held)
         queue.held.clear()
+
+
+def _lives(active: Execution, now: float) -> bool:
+    """Whether an execution may still come to its end: it is asked for, reported, or under a lease that has not run out.
+
+    A burst of copies (of a sweep over a long queue, of a flap) must not use up an operation's grants.
+    """
+    if active.lease is None or active.phase is Phase.REPORTING:
+        return True
+    return not active.lease.revoked and active.lease.ends > now
