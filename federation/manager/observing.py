@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -18,16 +19,29 @@ def observe(
     transaction: Transaction, operation: OperationRecord, outcome: Outcome, now: float
 ) -> InstanceRecord | None:
     """Write what the outcome says of the instance; returns the record, None when there is none (any more)."""
-    record = transaction.instance(operation.key, lock=True)
-    if record is None:
-        return None
-    if outcome.kind is OutcomeKind.SUCCEEDED and operation.name == "destroy":
-        transaction.remove_instance(record.id)
-        return None
-    changed = _after(record, operation, outcome, now)
-    if changed is not record:
-        transaction.save_instance(changed)
-    return changed
+    return observe_all(transaction, [(operation, outcome)], now).get(operation.key)
+
+
+def observe_all(
+    transaction: Transaction, settled: Iterable[tuple[OperationRecord, Outcome]], now: float
+) -> dict[str, InstanceRecord]:
+    """Write what these outcomes, in this order, say of their instances; returns those that there still are, by id."""
+    settled = list(settled)
+    there = transaction.locked_instances({operation.key for operation, _ in settled})
+    changed: set[str] = set()
+    for operation, outcome in settled:
+        record = there.get(operation.key)
+        if record is None:
+            continue
+        if outcome.kind is OutcomeKind.SUCCEEDED and operation.name == "destroy":
+            transaction.remove_instance(record.id)
+            del there[record.id]
+            continue
+        there[record.id] = _after(record, operation, outcome, now)
+        if there[record.id] is not record:
+            changed.add(record.id)
+    transaction.save_observed(there[each] for each in changed if each in there)
+    return there
 
 
 def _after(record: InstanceRecord, operation: OperationRecord, outcome: Outcome, now: float) -> InstanceRecord:

@@ -17,6 +17,7 @@ from federation.protocol.records import (
     OperationRecord,
     OperationState,
     Outgoing,
+    WaitingCopy,
     WorkerRecord,
     WorkerState,
 )
@@ -69,6 +70,14 @@ class Ledger(Protocol):
 
     def unpublished(self, shards: Collection[int], limit: int, after: tuple[str, int] | None = None) -> list[Outgoing]:
         """What stands in the outbox of these shards, by key and sequence, from behind the (key, sequence) ``after``."""
+
+    def waiting_copies(
+        self, shards: Collection[int], limit: int, after: tuple[str, int] | None = None
+    ) -> list[WaitingCopy]:
+        """The same rows as ``unpublished``, told by their identity only: much cheaper when most are known."""
+
+    def outgoing(self, ids: Collection[str]) -> list[Outgoing]:
+        """What stands in the outbox of these operations, by key and sequence."""
 
     def stuck(self, shards: Collection[int], before: float, limit: int) -> list[str]:
         """Ids of unsettled operations at the head of their unparked key that nothing has moved since ``before``.
@@ -140,6 +149,9 @@ class Estate(Protocol):
     def instance(self, instance: str, *, lock: bool = False) -> InstanceRecord | None:
         """One instance by id."""
 
+    def locked_instances(self, ids: Collection[str]) -> dict[str, InstanceRecord]:
+        """Those of these instances that are there, by id; nobody else changes them meanwhile."""
+
     def instances_named(self, name: str, cluster: str | None = None) -> list[InstanceRecord]:
         """Instances by name."""
 
@@ -149,11 +161,17 @@ class Estate(Protocol):
     def save_instance(self, instance: InstanceRecord) -> None:
         """Write a changed instance."""
 
+    def save_observed(self, instances: Iterable[InstanceRecord]) -> None:
+        """Write what outcomes change of instances: all but name, cluster, spec and time of birth."""
+
     def remove_instance(self, instance: str) -> None:
         """Forget an instance."""
 
     def operation(self, operation: str) -> OperationRecord | None:
         """One operation by id."""
+
+    def operations_by_id(self, ids: Collection[str]) -> dict[str, OperationRecord]:
+        """Those of these operations that are there, by id."""
 
     def operation_records(
         self,

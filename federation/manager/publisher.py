@@ -22,11 +22,12 @@ from federation.protocol.envelope import Command
 from federation.protocol.errors import StoreUnavailable
 from federation.protocol.partition_map import shard_of
 from federation.protocol.publishing import PublisherCore, Unsent
-from federation.protocol.records import Outgoing
+from federation.protocol.records import Outgoing, WaitingCopy
 
 log = logging.getLogger(__name__)
 
 _RECOVERY_CHUNK = 1000
+_POLL_CHUNK = 1000
 _SLOWEST_SWEEP = 6
 _NEVER = (0, 0.0)
 """(times swept, not again before) of an operation that was not swept yet."""
@@ -99,6 +100,7 @@ class Publisher:
         self._in_flight = 0
         self._confirmed: list[tuple[str, int]] = []
         self._swept: dict[str, tuple[int, float]] = {}
+        self._polled: tuple[str, int] | None = None
         self._timers = _Timers()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._stopping = False
@@ -290,10 +292,17 @@ class Publisher:
         """Operations that another manager accepted into our shards."""
         unflushed = set(self._confirmed)
         with self._store.reading() as transaction:
-            waiting = transaction.unpublished(self.shards, _RECOVERY_CHUNK)
+            page = transaction.waiting_copies(self.shards, _POLL_CHUNK, self._polled)
+            news = [c.operation for c in page if (c.operation, c.round) not in unflushed and self._is_news(c)]
+            waiting = transaction.outgoing(news) if news else []
+        # A long outbox is read page by page, one page each time, so that nobody's operations stay unseen behind others.
+        self._polled = (page[-1].key, page[-1].sequence) if len(page) == _POLL_CHUNK else None
         for item in waiting:
-            if (item.command.operation, item.command.round) not in unflushed:
-                self._accept(item)
+            self._accept(item)
+
+    def _is_news(self, copy: WaitingCopy) -> bool:
+        known = self._known.get((copy.key, copy.sequence))
+        return known is None or known.round < copy.round
 
     def _sweep(self) -> None:
         """Publish again what stays unsettled, ever less often: where the queue is merely long, copies do not help."""

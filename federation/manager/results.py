@@ -21,7 +21,7 @@ from federation.contract.errors import ContractMismatch, DriverBug
 from federation.contract.operations import find
 from federation.contract.outcomes import Outcome, OutcomeKind
 from federation.manager.clocks import Clock
-from federation.manager.observing import observe
+from federation.manager.observing import observe_all
 from federation.manager.ports import Answers, HeldResult, Results, Store, Transaction
 from federation.manager.publisher import Publisher
 from federation.manager.settings import ManagerSettings
@@ -48,6 +48,7 @@ class _Batch:
     operations: dict[str, OperationFacts]
     now: Stamp
     wall: float
+    reported: dict[str, OperationRecord] = field(default_factory=dict)
     changed_keys: set[str] = field(default_factory=set)
     changed_operations: set[str] = field(default_factory=set)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -161,6 +162,7 @@ class ResultsLoop:
                 transaction.operations({result.operation for result in results}),
                 self._clock.stamp(),
                 self._clock.wall(),
+                transaction.operations_by_id({result.operation for result in results if isinstance(result, Report)}),
             )
             for result in results:
                 self._apply(result, batch, transaction)
@@ -173,25 +175,25 @@ class ResultsLoop:
             batch.outcomes,
             batch.wall,
         )
-        settled: list[tuple[OperationRecord, Outcome]] = []
-        for operation, outcome in batch.outcomes.items():
-            record = transaction.operation(operation)
-            if record is not None:
-                observe(transaction, record, outcome, batch.wall)
-                settled.append((record, outcome))
+        records = transaction.operations_by_id(batch.outcomes)
+        settled = [(records[id_], outcome) for id_, outcome in batch.outcomes.items() if id_ in records]
+        if settled:
+            observe_all(transaction, settled, batch.wall)
         ids = [facts.id for key in batch.republish for facts in transaction.unsettled(key)]
         return _Written(batch, transaction.new_round(ids) if ids else [], settled)
 
     def _apply(self, result: Question | Report | Progress, batch: _Batch, transaction: Transaction) -> None:
         key, operation = batch.keys.get(result.key), batch.operations.get(result.operation)
         if key is None or operation is None or operation.key != result.key:
-            self._refuse(result, batch, "is not in the store", "no manager accepted an operation with this id for this key")
+            self._refuse(
+                result, batch, "is not in the store", "no manager accepted an operation with this id for this key"
+            )
         elif (odd := _forged(result, operation)) is not None:
             self._refuse(result, batch, odd, odd)
         elif isinstance(result, Question):
             self._answer(result, key, operation, batch, transaction)
         elif isinstance(result, Report):
-            self._report(result, key, operation, batch, transaction)
+            self._report(result, key, operation, batch)
         else:
             transaction.progress(result.operation, result.attempt, result.percent, result.stage)
 
@@ -232,11 +234,9 @@ class ResultsLoop:
             missing = transaction.unsettled(decision.key.key)[0]
             batch.settle(batch.operations.get(missing.id, missing), decision.parks_next)
 
-    def _report(
-        self, report: Report, key: KeyFacts, operation: OperationFacts, batch: _Batch, transaction: Transaction
-    ) -> None:
+    def _report(self, report: Report, key: KeyFacts, operation: OperationFacts, batch: _Batch) -> None:
         applied = apply_report(key, operation, report, batch.now)
-        record = None if isinstance(applied, Dropped) else transaction.operation(operation.id)
+        record = None if isinstance(applied, Dropped) else batch.reported.get(operation.id)
         if record is not None and (judged := boundary(record, report.outcome)) is not report.outcome:
             applied = apply_report(key, operation, msgspec.structs.replace(report, outcome=judged), batch.now)
         if isinstance(applied, Dropped):

@@ -153,3 +153,12 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
 
     shard: int
     command: Command
+
+
+class WaitingCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the outbox, without the command that it stands for."""
+
+    operation: str
+    key: str
+    sequence: int
+    round: int

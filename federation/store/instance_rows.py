@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from sqlalchemy import bindparam, delete, func, select, update
@@ -15,9 +16,17 @@ from federation.store.tables import CLUSTERS, INSTANCES
 _INSTANCE = INSTANCES.c
 _ONE = select(INSTANCES).where(_INSTANCE.id == bindparam("id"))
 _LOCKED_ONE = _ONE.with_for_update(key_share=True)
+_LOCKED_MANY = (
+    select(INSTANCES)
+    .where(_INSTANCE.id.in_(bindparam("ids", expanding=True)))
+    .order_by(_INSTANCE.id)
+    .with_for_update(key_share=True)
+)
 _NAMED = (_INSTANCE.name == bindparam("name"), _INSTANCE.cluster == bindparam("cluster"))
 _NAMESAKE = select(_INSTANCE.id).where(*_NAMED, _INSTANCE.id != bindparam("id"))
 _SAVE = update(INSTANCES).where(_INSTANCE.id == bindparam("at"))
+_OBSERVED = ("node", "vcpus", "memory_bytes", "state", "observed", "parked_by", "updated_at")
+_SAVE_OBSERVED = _SAVE.values({name: bindparam(f"new_{name}") for name in _OBSERVED})
 _TAKEN = (
     select(_INSTANCE.node, func.sum(_INSTANCE.vcpus), func.sum(_INSTANCE.memory_bytes))
     .where(_INSTANCE.cluster == bindparam("cluster"))
@@ -49,6 +58,10 @@ class InstanceRows(Session):
         row = self._row(_LOCKED_ONE if lock else _ONE, {"id": instance})
         return None if row is None else _instance(row)
 
+    def locked_instances(self, ids: Collection[str]) -> dict[str, InstanceRecord]:
+        """Those of these instances that are there, by id; locked in sorted order (writing transactions only)."""
+        return {row.id: _instance(row) for row in self._rows_in(_LOCKED_MANY, "ids", ids)}
+
     def instances_named(self, name: str, cluster: str | None = None) -> list[InstanceRecord]:
         """Instances by name, in every cluster or in one; by cluster."""
         statement = select(INSTANCES).where(_INSTANCE.name == name).order_by(_INSTANCE.cluster)
@@ -72,6 +85,13 @@ class InstanceRows(Session):
             raise _name_taken(instance)
         if not self._changed(_SAVE, {"at": row.pop("id"), **row}):
             raise NotFound(f"there is no instance {instance.id}", instance=instance.id)
+
+    def save_observed(self, instances: Iterable[InstanceRecord]) -> None:
+        """Write what outcomes change of instances: all but name, cluster, spec and time of birth; NotFound as above."""
+        rows = [_observed_row(instance) for instance in sorted(instances, key=lambda instance: instance.id)]
+        if rows and self._changed(_SAVE_OBSERVED, rows) != len(rows):
+            ids = ", ".join(str(row["at"]) for row in rows)
+            raise NotFound(f"one of these instances is not there: {ids}")
 
     def remove_instance(self, instance: str) -> None:
         """Forget an instance; it may be forgotten already."""
@@ -98,6 +118,12 @@ def _instance_row(instance: InstanceRecord) -> dict[str, Any]:
         "created_at": instance.created_at,
         "updated_at": instance.updated_at,
     }
+
+
+def _observed_row(instance: InstanceRecord) -> dict[str, Any]:
+    observed = None if instance.observed is None else text_of(instance.observed)
+    values = {name: observed if name == "observed" else getattr(instance, name) for name in _OBSERVED}
+    return {"at": instance.id, **{f"new_{name}": value for name, value in values.items()}}
 
 
 def _instance(row: Any) -> InstanceRecord:

@@ -16,7 +16,7 @@ from federation.contract.errors import NotFound
 from federation.contract.outcomes import Outcome
 from federation.protocol.envelope import Command
 from federation.protocol.ledger import KeyFacts, OperationFacts
-from federation.protocol.records import NewOperation, OperationRecord, OperationState, Outgoing
+from federation.protocol.records import NewOperation, OperationRecord, OperationState, Outgoing, WaitingCopy
 from federation.store import ledger_statements as sql
 from federation.store.encoding import dict_of, stamp_of, text_of
 from federation.store.errors import UnknownRow
@@ -144,6 +144,21 @@ class LedgerRows(Session):
         after_key, after_sequence = after or ("", 0)
         page = {"after_key": after_key, "after_sequence": after_sequence, "most": limit}
         return [_outgoing(row) for row in self._rows(sql.UNPUBLISHED, {"shards": sorted(shards), **page})]
+
+    def waiting_copies(
+        self, shards: Collection[int], limit: int, after: tuple[str, int] | None = None
+    ) -> list[WaitingCopy]:
+        """The same rows of the outbox as ``unpublished`` gives, told by their identity only."""
+        if not shards:
+            return []
+        after_key, after_sequence = after or ("", 0)
+        page = {"after_key": after_key, "after_sequence": after_sequence, "most": limit}
+        rows = self._rows(sql.WAITING_COPIES, {"shards": sorted(shards), **page})
+        return [WaitingCopy(operation=id_, key=key, sequence=number, round=round_) for id_, key, number, round_ in rows]
+
+    def outgoing(self, ids: Collection[str]) -> list[Outgoing]:
+        """The commands of those of these operations that stand in the outbox, by key and sequence."""
+        return sorted((_outgoing(row) for row in self._rows_in(sql.OUTGOING, "ids", ids)), key=_by_key)
 
     def stuck(self, shards: Collection[int], before: float, limit: int) -> list[str]:
         """Ids of unsettled operations at the head of their unparked key that have been silent, the longest first.

@@ -165,16 +165,20 @@ RAISE_ROUND = (
     .where(_OPERATION.id.in_(bindparam("ids", expanding=True)), _OPEN)
     .values(round=_OPERATION.round + 1, touched_at=bindparam("new_touched_at"))
 )
-UNPUBLISHED = (
-    select(*_COMMAND)
-    .select_from(OUTBOX.join(OPERATIONS, _OPERATION.id == _OUTBOX.operation))
-    .where(
-        _OUTBOX.shard.in_(bindparam("shards", expanding=True)),
-        tuple_(_OUTBOX.key, _OUTBOX.sequence) > tuple_(bindparam("after_key"), bindparam("after_sequence")),
-    )
-    .order_by(_OUTBOX.key, _OUTBOX.sequence)
+_PUBLISHABLE = select(*_COMMAND).select_from(OUTBOX.join(OPERATIONS, _OPERATION.id == _OUTBOX.operation))
+_ON_PAGE = (
+    _OUTBOX.shard.in_(bindparam("shards", expanding=True)),
+    tuple_(_OUTBOX.key, _OUTBOX.sequence) > tuple_(bindparam("after_key"), bindparam("after_sequence")),
+)
+_PAGE_ORDER = (_OUTBOX.key, _OUTBOX.sequence)
+UNPUBLISHED = _PUBLISHABLE.where(*_ON_PAGE).order_by(*_PAGE_ORDER).limit(bindparam("most"))
+WAITING_COPIES = (
+    select(_OUTBOX.operation, _OUTBOX.key, _OUTBOX.sequence, _OUTBOX.round)
+    .where(*_ON_PAGE)
+    .order_by(*_PAGE_ORDER)
     .limit(bindparam("most"))
 )
+OUTGOING = _PUBLISHABLE.where(_OUTBOX.operation.in_(bindparam("ids", expanding=True)))
 STUCK = (
     select(_OPERATION.id)
     .select_from(OPERATIONS.join(KEYS, _KEY.key == _OPERATION.key))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import ColumnElement, bindparam, func, select
@@ -28,6 +29,10 @@ class OperationRows(Session):
         """One operation by id."""
         row = self._row(_ONE, {"id": operation})
         return None if row is None else record_of_row(row)
+
+    def operations_by_id(self, ids: Collection[str]) -> dict[str, OperationRecord]:
+        """Those of these operations that are there, by id."""
+        return {row.id: record_of_row(row) for row in self._rows_in(_MANY, "ids", ids)}
 
     def operation_records(
         self,

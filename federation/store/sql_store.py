@@ -107,7 +107,12 @@ def open_store(
 @contextmanager
 def _begun(engine: Engine) -> Iterator[Connection]:
     """A connection in a transaction that ends with the context."""
-    transaction = _BEGINNING(_begin, engine)
+    try:
+        transaction = _begin(engine)
+    except DBAPIError as error:
+        if not is_transient(error):
+            raise
+        transaction = _BEGINNING(_begin, engine)
     try:
         with transaction:
             yield transaction.connection

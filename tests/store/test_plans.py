@@ -22,6 +22,7 @@ QUESTIONS = {
         {"uq_operations_cluster_idempotency_key", "sqlite_autoindex_operations_3"},
     ),
     "unpublished": (lambda t: t.unpublished(SHARDS, 10, ("key-1", 1)), {"ix_outbox_key_sequence_shard"}),
+    "waiting_copies": (lambda t: t.waiting_copies(SHARDS, 10, ("key-1", 1)), {"ix_outbox_key_sequence_shard"}),
     "queued_releases": (lambda t: t.queued_releases(CLUSTER), {"ix_operations_queued_release"}),
     "parked operations": (
         lambda t: t.operation_records(state=OperationState.UNKNOWN),

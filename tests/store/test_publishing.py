@@ -13,6 +13,11 @@ def waiting(store, shards=SHARDS, limit=1000, after=None):
         ]
 
 
+def copies(store, shards=SHARDS, limit=1000, after=None):
+    with store.reading() as transaction:
+        return [(copy.key, copy.sequence, copy.round) for copy in transaction.waiting_copies(shards, limit, after)]
+
+
 def confirm(store, *copies):
     with store.transaction() as transaction:
         transaction.confirmed(copies)
@@ -36,6 +41,17 @@ def test_the_outbox_is_read_by_key_and_sequence_page_by_page(store, accept):
     assert waiting(store, limit=2, after=("a", 2)) == [("b", 1, 1), ("b", 2, 1)]
     assert waiting(store, after=("b", 1)) == [("b", 2, 1), ("c", 1, 1)]
     assert waiting(store, shards=[]) == []
+    for page in ({}, {"shards": [1, 3]}, {"limit": 2}, {"limit": 2, "after": ("a", 2)}, {"shards": []}):
+        assert copies(store, **page) == waiting(store, **page)
+
+
+def test_commands_of_the_outbox_are_read_by_operation_and_what_left_it_is_left_out(store, accept):
+    first, second, third = accept(*(new_operation(key) for key in ("b", "a", "c")))
+    confirm(store, (third.id, 1))
+    with store.reading() as transaction:
+        found = transaction.outgoing([first.id, second.id, third.id, "unknown"])
+        assert [outgoing.command.operation for outgoing in found] == [second.id, first.id]
+        assert transaction.outgoing([]) == []
 
 
 def test_a_confirm_counts_only_for_the_current_round(store, accept):
