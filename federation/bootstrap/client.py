@@ -8,16 +8,29 @@ from typing import Any
 import msgspec
 
 from federation.bootstrap.topics import MANAGER_TOPIC
+from federation.bus.connect import open_link
 from federation.bus.rpc import Rpc
 from federation.contract.struct_types import prepare_types
 from federation.protocol.queries import QueryReply, error_from_wire
 
+_CONNECT_TIMEOUT = 10.0
+
+
+def check_broker(broker_url: str) -> None:
+    """Fail at once, with what each host said, instead of waiting for an answer that cannot come; raises BusError."""
+    link = open_link(broker_url, "federation command")
+    try:
+        link.start(_CONNECT_TIMEOUT)
+    finally:
+        link.close(1.0)
+
 
 class ManagerClient:
-    """Calls a manager's door over the bus: for the command line."""
+    """Calls a manager's door over the bus: for the command line; raises BusError when the broker cannot be reached."""
 
     def __init__(self, broker_url: str, timeout: float = 15.0) -> None:
         prepare_types()
+        check_broker(broker_url)
         self._rpc = Rpc(broker_url)
         self._timeout = timeout
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from oslo_config import cfg
 from rich.console import Console
+from rich.text import Text
 
 from federation.bootstrap.client import ManagerClient, value_of
 from federation.contract.errors import OperationError
@@ -33,7 +34,7 @@ class Session:
     conf: cfg.ConfigOpts
     output: str
     console: Console = field(default_factory=lambda: Console(highlight=False, width=_width()))
-    messages: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    messages: Console = field(default_factory=lambda: Console(stderr=True, highlight=False, soft_wrap=True))
     open_client: Callable[[Session], Any] | None = None
     _client: Any = None
 
@@ -87,10 +88,8 @@ class CatalogueFailure(click.ClickException):
     def show(self, file: Any = None) -> None:
         """Say it on standard error."""
         console = Console(stderr=True, highlight=False, file=file)
-        console.print(f"[bold red]error[/] {self.error.code}: ", end="")
-        console.print(self.error.message, markup=False)
-        console.print("  next: ", end="")
-        console.print(self.error.next_move, markup=False)
+        console.print(Text.assemble(("error", "bold red"), f" {self.error.code}: {self.error.message}"), soft_wrap=True)
+        console.print(Text(f"  next: {self.error.next_move}"), soft_wrap=True)
 
 
 class BusFailure(click.ClickException):

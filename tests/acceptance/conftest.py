@@ -1,10 +1,7 @@
-import itertools
-import os
+import uuid
 
 import pytest
 from acceptance.estate import Estate
-
-_NUMBERS = itertools.count()
 
 
 def make_estates(broker, tmp_path_factory):
@@ -13,8 +10,10 @@ def make_estates(broker, tmp_path_factory):
 
     def make(**settings):
         folder = tmp_path_factory.mktemp("estate")
-        vhost = f"estate-{os.getpid()}-{next(_NUMBERS)}"
+        vhost = f"estate-{uuid.uuid4().hex[:12]}"
         url = broker.add_vhost(vhost).replace("amqp://", "federation://", 1)
+        if broker.size > 1:
+            url = broker.url_of("federation", broker.ports).rpartition("/")[0] + f"/{vhost}"
         estate = Estate(url, folder, **settings)
         made.append(estate)
         return estate

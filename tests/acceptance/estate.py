@@ -26,6 +26,7 @@ from federation.testing.history.records import Accepted, History, Settled
 from federation.testing.hypervisor.log import read_log
 
 CLUSTER = "lab"
+CLIENT_SECONDS = 20.0
 SETTLED = {"succeeded", "failed", "refused", "unknown"}
 MIB = 1 << 20
 
@@ -126,7 +127,7 @@ class Estate:
     @property
     def client(self) -> ManagerClient:
         if not self.clients:
-            self.clients.append(ManagerClient(self.broker, timeout=5.0))
+            self.clients.append(ManagerClient(self.broker, timeout=CLIENT_SECONDS))
         return self.clients[0]
 
     def ask(self, method: str, **arguments: Any) -> Any:

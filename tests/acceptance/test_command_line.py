@@ -13,6 +13,7 @@ from acceptance.conftest import make_estates
 from acceptance.estate import CLUSTER, MIB
 
 from federation.contract.operations import Lane, Ordering, on_lane
+from federation.testing.faults import Action, Fault, FaultControl
 
 CHECKSUM = "sha256:" + "0" * 64
 BOOT = ["--image", "http://images/guest.qcow2", "--checksum", CHECKSUM]
@@ -128,7 +129,7 @@ def test_json_is_json_everywhere(lab):
         (["operation", "show", "nothing"], 3, ["not_found", "nothing"]),
         (["cluster", "create", "A B", "--driver", "x"], 3, ["cluster name is 'A B'"]),
         (["cluster", "create", CLUSTER, "--driver", "x"], 3, ["already_exists", CLUSTER]),
-        (["cluster", "remove", CLUSTER, "--yes"], 3, ["invalid_state", "w1"]),
+        (["cluster", "remove", CLUSTER, "--yes"], 3, ["invalid_state", CLUSTER]),
         (["worker", "--driver", "simulated"], 2, ["--driver and --cluster", "federation worker list"]),
         (["worker", "--driver", "nothing", "--cluster", CLUSTER], 1, ["'nothing'", "simulated"]),
         (["worker", "drain", "nobody"], 3, ["not_found", "nobody"]),
@@ -194,15 +195,29 @@ def test_colours_are_for_terminals_only(lab):
 
 def test_an_operation_that_waits_is_cancelled_without_having_started(lab):
     create(lab, "busy")
+    control = FaultControl(lab.state)
+    fault = control.plant(Fault(action=Action.HANG, operation="suspend"))
     first = lab.ask("submit", name="suspend", instance="busy")
     second = lab.ask("submit", name="resume", instance="busy")
-    done = lab.run("--output", "json", "operation", "cancel", second["id"])
+    done = lab.run("--output", "json", "operation", "cancel", second["id"], "--no-wait")
     assert done.returncode == 0, done.stderr
-    record = lab.ask("operation", operation=second["id"])
+    assert json.loads(done.stdout)["cancel_requested"]
+    control.release(fault)
     assert lab.settle(first)["state"] == "succeeded"
-    assert record["state"] in {"refused", "failed"}
-    assert record["outcome"]["code"] == "cancelled"
+    record = lab.settle(second)
+    assert (record["state"], record["outcome"]["code"], record["attempt"]) == ("refused", "cancelled", 0)
     assert state(lab, "busy") == "suspended"
+
+
+def test_an_operation_that_runs_is_cancelled_and_undone(lab):
+    fault = FaultControl(lab.state).plant(Fault(action=Action.SLOW, operation="create", kind="define", seconds=20.0))
+    made = lab.create("undone")
+    lab.until(lambda: FaultControl(lab.state).firings(fault))
+    done = lab.run("operation", "cancel", made["id"])
+    assert done.returncode == 0, done.stderr
+    record = lab.settle(made)
+    assert (record["state"], record["outcome"]["code"]) == ("failed", "cancelled")
+    assert lab.run("instance", "delete", "undone").returncode == 0
 
 
 def test_the_doctor_is_content_with_a_whole_installation(lab):
