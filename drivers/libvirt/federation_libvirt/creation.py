@@ -12,7 +12,7 @@ A repeat of the same operation finds the domain.  ``complete``: nothing is done.
 or has run and was stopped by its guest or by somebody.  ``building``: it cannot have run, so whatever volumes there are get made anew.
 
 On an error everything is undone, the definition last; not when the domain runs or has run, then the outcome is unknown.
-Cancelled undoes in any case.
+A cancel, or a deadline that has passed, undoes in any case.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 
 from federation.contract.errors import (
     AlreadyExists,
-    Cancelled,
     HypervisorRefused,
     HypervisorUnreachable,
     ImageRejected,
@@ -274,11 +273,9 @@ def _undo(fleet: Fleet, attempt: Attempt, machine: Machine, cause: OperationErro
     for last in (False, True):
         try:
             _remove_what_was_made(fleet, attempt, machine, cause)
-        except Cancelled:
-            # The call says it once, and undoing is the answer to it.
-            if last:
-                raise
         except OperationError as error:
+            if error is attempt.interruption and not last:
+                continue  # the call says it once, and undoing is the answer to it
             raise OutcomeUnknown(
                 f"{cause.message}; and undoing what was made failed: {error.message}", cause=cause.code
             ) from error
@@ -295,6 +292,6 @@ def _remove_what_was_made(fleet: Fleet, attempt: Attempt, machine: Machine, caus
     if owner is None or owner.operation != attempt.operation or owner.cluster != fleet.cluster:
         return  # somebody else's: the error was that it is there
     look = machine.look()
-    if not isinstance(cause, Cancelled) and (look.active or look.saved or not look.never_started):
+    if cause is not attempt.interruption and (look.active or look.saved or not look.never_started):
         raise OutcomeUnknown(f"it has run already and is left as it is (power state {look.power_state})")
     remove(attempt, machine)

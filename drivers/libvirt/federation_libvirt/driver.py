@@ -14,7 +14,6 @@ from federation.contract import requests as r
 from federation.contract.call import Call
 from federation.contract.capabilities import Capabilities, Capability, Limits
 from federation.contract.errors import (
-    Cancelled,
     HypervisorRefused,
     HypervisorUnreachable,
     OperationError,
@@ -191,8 +190,8 @@ def _wait_for_host(attempt: Attempt, seconds: float) -> None:
     attempt.progress(None, "the host was lost; waiting for it")
     try:
         attempt.sleep(seconds)
-    except Cancelled as error:
-        raise OutcomeUnknown("cancelled while the host was lost in the middle of a change") from error
+    except OperationError as error:
+        raise OutcomeUnknown(f"the host was lost in the middle of a change; meanwhile: {error.message}") from error
 
 
 def _declared(operation: str, work: Callable[[], Answer]) -> Answer:

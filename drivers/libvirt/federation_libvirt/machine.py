@@ -174,6 +174,8 @@ class Machine:
                 meanwhile=meanwhile,
             )
         except (InvalidState, HypervisorRefused, TimedOut, Conflict) as error:
+            if error is attempt.interruption:
+                raise
             if self.wait_idle(attempt).power_state is not step.target:
                 raise _stated(error) from error
 

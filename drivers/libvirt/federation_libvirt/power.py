@@ -15,7 +15,6 @@ from __future__ import annotations
 import time
 
 from federation.contract.errors import (
-    Cancelled,
     HypervisorUnreachable,
     InvalidState,
     OperationError,
@@ -58,14 +57,16 @@ def resume(fleet: Fleet, attempt: Attempt, instance: str) -> Machine:
 
 
 def power_off(fleet: Fleet, attempt: Attempt, request: PowerOff) -> Machine:
-    """Stop it; TimedOut when the guest was asked and still runs."""
+    """Stop it; TimedOut when the guest was asked and still runs.
+
+    The hard way does not wait for whatever the hypervisor is at: a hanging job is a reason to take the power away.
+    """
     machine = fleet.find(request.instance)
-    graceful = request.mode is PowerOffMode.GRACEFUL
-    if not _reached(machine, machine.wait_idle(attempt), "graceful power_off" if graceful else "power_off"):
-        if graceful:
-            _shut_down(attempt, machine, request.timeout_seconds)
-        else:
+    if request.mode is PowerOffMode.HARD:
+        if not _reached(machine, machine.look(), "power_off"):
             machine.stop(attempt)
+    elif not _reached(machine, machine.wait_idle(attempt), "graceful power_off"):
+        _shut_down(attempt, machine, request.timeout_seconds)
     return machine
 
 
@@ -88,14 +89,15 @@ def unpause(fleet: Fleet, attempt: Attempt, instance: str) -> Machine:
 def suspend(fleet: Fleet, attempt: Attempt, instance: str) -> Machine:
     """Save its memory and stop it.
 
-    A save under way from an earlier attempt is waited for.
+    A save under way from an earlier attempt is waited for.  An interruption gives the save up, and the guest runs on.
     """
     machine = fleet.find(instance)
-    if not _reached(machine, machine.wait_idle(attempt), "suspend"):
-        try:
+    try:
+        if not _reached(machine, machine.wait_idle(attempt), "suspend"):
             machine.save(attempt, lambda: _report_save(attempt, machine))
-        except Cancelled:
-            _give_up_save(attempt, machine)
+    except OperationError as error:
+        if error is not attempt.interruption or not _finished_after_all(attempt, machine):
+            raise
     return machine
 
 
@@ -133,17 +135,20 @@ def _go_down(attempt: Attempt, machine: Machine, request: Reboot) -> None:
 
 
 def _come_up(attempt: Attempt, machine: Machine) -> None:
-    """Start what was stopped for the reboot; a cancel comes too late now, going on is what undoes the stop."""
-    try:
-        machine.start(attempt)
-    except Cancelled:
-        machine.start(attempt)
-    except (HypervisorUnreachable, OutcomeUnknown):
-        raise
-    except OperationError as error:
-        raise OutcomeUnknown(
-            f"{machine.host.node}: {machine.instance} was stopped for the reboot and did not start: {error.message}"
-        ) from error
+    """Start what was stopped for the reboot; an interruption comes too late now, going on is what undoes the stop."""
+    for last in (False, True):
+        try:
+            machine.start(attempt)
+        except (HypervisorUnreachable, OutcomeUnknown):
+            raise
+        except OperationError as error:
+            if error is attempt.interruption and not last:
+                continue
+            raise OutcomeUnknown(
+                f"{machine.host.node}: {machine.instance} was stopped for the reboot and did not start: {error.message}"
+            ) from error
+        else:
+            return
 
 
 def _report_save(attempt: Attempt, machine: Machine) -> None:
@@ -151,11 +156,11 @@ def _report_save(attempt: Attempt, machine: Machine) -> None:
     attempt.sleep(_LOOK_SECONDS)
 
 
-def _give_up_save(attempt: Attempt, machine: Machine) -> None:
-    """Abort the save and let Cancelled out; when the save was faster, the operation has succeeded."""
-    machine.abort_job(attempt)
-    if machine.wait_idle(attempt).power_state is not PowerState.SUSPENDED:
-        raise Cancelled(f"saving the memory of {machine.instance} was given up; it goes on as before")
+def _finished_after_all(attempt: Attempt, machine: Machine) -> bool:
+    """Abort a save; whether it was faster."""
+    if machine.look().active:
+        machine.abort_job(attempt)
+    return machine.wait_idle(attempt).power_state is PowerState.SUSPENDED
 
 
 def _shut_down(attempt: Attempt, machine: Machine, timeout_seconds: float) -> None:
@@ -165,8 +170,11 @@ def _shut_down(attempt: Attempt, machine: Machine, timeout_seconds: float) -> No
     """
     try:
         _wait_for_guest(attempt, machine, timeout_seconds)
-    except Cancelled as error:
-        raise Cancelled(f"{error.message}; the guest was asked to shut down and may still do it") from error
+    except OperationError as error:
+        if error is not attempt.interruption or not attempt.changes:
+            raise
+        told = f"{error.message}; the guest was asked to shut down and may still do it"
+        raise type(error)(told, **error.detail) from error
 
 
 def _wait_for_guest(attempt: Attempt, machine: Machine, timeout_seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from federation.contract.errors import Cancelled, NotFound
+from federation.contract.errors import NotFound, OperationError
 from federation_libvirt import names
 from federation_libvirt.attempt import Attempt
 from federation_libvirt.fleet import Fleet
@@ -13,13 +13,13 @@ from federation_libvirt.machine import Machine
 def destroy(fleet: Fleet, attempt: Attempt, instance: str) -> None:
     """Stop and remove an instance with its disks and logs; one that is not there is cleaned up after and succeeds.
 
-    The definition goes last: as long as anything is left, it is the note of it.  A cancel that comes after the first
-    change comes too late: what is half removed is removed.
+    The definition goes last: as long as anything is left, it is the note of it.  A cancel or a deadline that comes after
+    the first change comes too late: what is half removed is removed.
     """
     try:
         _destroy(fleet, attempt, instance)
-    except Cancelled:
-        if not (attempt.changes or attempt.recovering):
+    except OperationError as error:
+        if error is not attempt.interruption or not (attempt.changes or attempt.recovering):
             raise
         _destroy(fleet, attempt, instance)
 

@@ -12,10 +12,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from federation.contract.fields import END
+
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Uri = Annotated[str, Meta(pattern=r"^qemu(\+[a-z0-9]+)?://", max_length=2048)]
-AbsolutePath = Annotated[str, Meta(pattern=r"^/[^\x00]*$", max_length=1024)]
-PoolName = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+AbsolutePath = Annotated[str, Meta(pattern=r"^/[^\x00-\x1f]*" + END, max_length=1024)]
+PoolName = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,62}" + END)]
 NodeKey = Annotated[str, Meta(min_length=1, max_length=255)]
 
 NODE = "{node}"
@@ -71,7 +73,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     hosts: Annotated[dict[NodeKey, Uri], Meta(min_length=1, max_length=1024)]
     """Node name to libvirt URI: ``qemu:///system``, ``qemu+unix://``, ``qemu+tls://``, ``qemu+ssh://``."""
     domain_type: DomainType = DomainType.AUTO
-    machine: Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{0,64}$")] = ""
+    machine: Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{0,64}" + END)] = ""
     """QEMU machine type; empty means ``q35`` on x86_64, ``virt`` elsewhere."""
     pool: PoolName = "federation"
     """libvirt storage pool for disks and cached images; a directory pool of that name is made where there is none.

@@ -15,7 +15,7 @@ import pytest
 
 from federation.contract import requests as r
 from federation.contract.call import Revoked
-from federation.contract.errors import Cancelled
+from federation.contract.errors import Cancelled, TimedOut
 from federation.contract.instances import DataDisk, Flavour, GuestSetup, PowerState
 from federation.testing.calls import RecordedCall, SimulatedCrash
 
@@ -265,6 +265,31 @@ def test_a_create_cancelled_after_the_kill_of_an_earlier_attempt_removes_what_th
     with pytest.raises(Cancelled):
         lab.another_driver().create(call.again(cancel_at=1), request)
     assert lab.inventory() == empty
+
+
+class OutOfTime(RecordedCall):
+    """Its deadline passes at a guard: the worker raises timed_out there, once."""
+
+    late_at = 0
+
+    def guard(self) -> None:
+        super().guard()
+        if self.guards == self.late_at:
+            raise TimedOut("the deadline has passed")
+
+
+def test_a_create_whose_deadline_passes_at_any_changing_call_leaves_nothing_behind(lab):
+    template = msgspec.structs.replace(dict(creations(lab))["kernel"], start=True)
+    call = lab.call()
+    lab.driver.create(call, fresh(template))
+    lab.clear()
+    empty = lab.inventory()
+    for n in range(1, call.guards + 1):
+        late = OutOfTime(clock=call.clock)
+        late.late_at = n
+        with pytest.raises(TimedOut, match="deadline"):
+            lab.driver.create(late, fresh(template))
+        assert without_cache(lab.inventory()) == without_cache(empty), f"late at {n} of {call.guards}"
 
 
 class DiesWhileWaiting(RecordedCall):
