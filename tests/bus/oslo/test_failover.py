@@ -168,6 +168,16 @@ def _start_server(url, topic, name, log):
     return subprocess.Popen([sys.executable, PROGRAM, url, topic, name, log])
 
 
+def _ends(server):
+    try:
+        server.wait(30)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait(30)
+        return False
+    return True
+
+
 def _read(log):
     return [json.loads(line) for line in Path(log).read_text().splitlines()] if Path(log).exists() else []
 
@@ -192,7 +202,8 @@ def test_a_server_killed_in_the_middle_of_an_ordered_cast_leaves_it_to_another_i
     finally:
         for server in servers.values():
             server.terminate()
-            server.wait(30)
+        ended = [_ends(server) for server in servers.values()]
+    assert all(ended), "a server did not end within 30 s of SIGTERM"
     lines = _read(log)
     for key in "abcd":
         begun = [line["number"] for line in lines if line["what"] == "begin" and line["key"] == key]
