@@ -37,17 +37,17 @@ _MANAGER = [
     cfg.FloatOpt("lease", default=6.0, min=0.1, help="Seconds that a worker may act before it must have renewed."),
     cfg.FloatOpt("margin", default=1.0, min=0.01, help="Seconds within which a guarded call reaches the hypervisor."),
     cfg.IntOpt("grants", default=5, min=1, help="How often an operation is granted before its instance is parked."),
-    cfg.FloatOpt("sweep-after", default=60.0, min=1.0, help="Seconds without a live attempt before it is sent again."),
-    cfg.FloatOpt("worker-timeout", default=30.0, min=1.0, help="Seconds without a heartbeat before a worker is lost."),
-    cfg.FloatOpt("nodes-every", default=30.0, min=1.0, help="Seconds between two looks at the clusters' inventories."),
+    cfg.FloatOpt("sweep_after", default=60.0, min=1.0, help="Seconds without a live attempt before it is sent again."),
+    cfg.FloatOpt("worker_timeout", default=30.0, min=1.0, help="Seconds without a heartbeat before a worker is lost."),
+    cfg.FloatOpt("nodes_every", default=30.0, min=1.0, help="Seconds between two looks at the clusters' inventories."),
     cfg.IntOpt("prefetch", default=16, min=1, max=1000, help="Deliveries that a worker holds of each partition."),
     cfg.IntOpt("partitions", default=32, min=1, max=1024, help="Partitions of a new cluster, unless given."),
 ]
 _WORKER = [
     cfg.StrOpt("id", help="Name of this worker; made of cluster, host and process if not given."),
-    cfg.IntOpt("max-operations", default=16, min=1, max=1024, help="Operations that run side by side."),
-    cfg.FloatOpt("drain-timeout", default=60.0, min=0.0, help="Seconds that running operations get on SIGTERM."),
-    cfg.FloatOpt("stuck-after", default=60.0, min=1.0, help="Seconds that hung driver calls may fill every slot."),
+    cfg.IntOpt("max_operations", default=16, min=1, max=1024, help="Operations that run side by side."),
+    cfg.FloatOpt("drain_timeout", default=60.0, min=0.0, help="Seconds that running operations get on SIGTERM."),
+    cfg.FloatOpt("stuck_after", default=60.0, min=1.0, help="Seconds that hung driver calls may fill every slot."),
 ]
 GROUPS: dict[str, list[cfg.Opt]] = {"DEFAULT": _COMMON, "manager": _MANAGER, "worker": _WORKER}
 
@@ -68,7 +68,7 @@ def load(file: Path | None, overrides: Mapping[tuple[str, str], Any], environmen
     try:
         conf([], project="federation", default_config_files=files)
         for (group, name), value in {**_from_environment(environment), **_given(overrides)}.items():
-            conf.set_override(name.replace("-", "_"), value, group=None if group == "DEFAULT" else group)
+            _override(conf, group, name, value)
         _check(conf)
     except cfg.ConfigFilesNotFoundError as error:
         message = f"configuration file {', '.join(error.config_files)} is not there"
@@ -78,9 +78,22 @@ def load(file: Path | None, overrides: Mapping[tuple[str, str], Any], environmen
     return conf
 
 
+def _override(conf: cfg.ConfigOpts, group: str, name: str, value: Any) -> None:
+    try:
+        conf.set_override(name, value, group=None if group == "DEFAULT" else group)
+    except ValueError as error:
+        shown = "its value" if _is_secret(group, name) else repr(value)
+        message = f"{variable(group, name)} (option {name} of {group}) is {shown}: {error}"
+        raise ConfigError(message) from error
+
+
+def _is_secret(group: str, name: str) -> bool:
+    return any(option.secret for option in GROUPS[group] if option.name == name)
+
+
 def variable(group: str, option: str) -> str:
     """The environment variable of an option."""
-    words = ["FEDERATION", *([] if group == "DEFAULT" else [group]), option.replace("-", "_")]
+    words = ["FEDERATION", *([] if group == "DEFAULT" else [group]), option]
     return "_".join(words).upper()
 
 
