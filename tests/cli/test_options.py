@@ -27,7 +27,7 @@ def test_a_secret_may_come_from_a_file(tmp_path):
     secret = tmp_path / "broker"
     secret.write_text("federation://u:p@h/\n")
     assert load(None, {}, {"FEDERATION_BROKER_FILE": str(secret)}).broker == "federation://u:p@h/"
-    with pytest.raises(ConfigError, match="FEDERATION_BROKER_FILE names the file .*nothing"):
+    with pytest.raises(ConfigError, match=r"FEDERATION_BROKER_FILE names the file .*nothing"):
         load(None, {}, {"FEDERATION_BROKER_FILE": str(tmp_path / "nothing")})
 
 
