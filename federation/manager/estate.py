@@ -9,8 +9,15 @@ from typing import Any
 
 import msgspec
 
-from federation.contract.errors import InvalidRequest, InvalidState, NotFound, OperationError
-from federation.contract.nodes import NodeList
+from federation.contract.errors import (
+    AlreadyExists,
+    DriverBug,
+    InvalidRequest,
+    InvalidState,
+    NotFound,
+    OperationError,
+)
+from federation.contract.nodes import Node, NodeList
 from federation.contract.operations import Lane, find
 from federation.contract.validation import parse_request
 from federation.manager.clocks import Clock
@@ -48,9 +55,14 @@ class Estate:
             message = f"partitions is {count}, expected 1 to {_MAX_PARTITIONS}"
             raise InvalidRequest(message, field="partitions", value=count)
         cluster = ClusterRecord(name=name, driver=driver, partitions=count, created_at=self._clock.wall())
+        with self._store.reading() as transaction:
+            if transaction.cluster(name) is not None:
+                message = f"cluster {name!r} is there already"
+                raise AlreadyExists(message, field="name", value=name)
+        # Queues first: a cluster whose queues could not be declared is not there, and making it may be tried again.
+        self._queues.declare(name, cluster.epoch, count)
         with self._store.transaction() as transaction:
             transaction.add_cluster(cluster)
-        self._queues.declare(name, cluster.epoch, count)
         return cluster
 
     def remove_cluster(self, name: str) -> None:
@@ -115,14 +127,28 @@ class Estate:
         if operation.lane is not Lane.QUERY:
             message = f"{name} changes something; submit it"
             raise InvalidRequest(message, field="name", value=name)
+        self._cluster(cluster)
         request = parse_request(operation, arguments)
         raw = self._queries.query(
             cluster, name, revision, msgspec.to_builtins(request), timeout=self._settings.query_timeout
         )
-        reply = msgspec.convert(raw, QueryReply)
+        try:
+            reply = msgspec.convert(raw, QueryReply)
+        except msgspec.ValidationError as error:
+            message = f"a worker of cluster {cluster!r} answered {name} with something else: {error}"
+            raise DriverBug(message, cluster=cluster) from error
         if reply.error is not None:
             raise error_from_wire(reply.error)
         return reply.result or {}
+
+    def _cluster(self, name: str) -> ClusterRecord:
+        with self._store.reading() as transaction:
+            cluster = transaction.cluster(name)
+            known = ", ".join(c.name for c in transaction.clusters()) or "none"
+        if cluster is None:
+            message = f"cluster {name!r} is not known; known are: {known}"
+            raise NotFound(message, field="cluster", value=name)
+        return cluster
 
     def refresh_nodes(self, stopped: Callable[[], bool], *, only_unknown: bool = False) -> None:
         """Read the inventory of every cluster that has a live worker, or only of those that have none yet."""
@@ -137,9 +163,16 @@ class Estate:
             except OperationError as error:
                 log.warning("cluster=%s inventory could not be read: %s", cluster, error)
 
+    def _nodes_of(self, cluster: str) -> tuple[Node, ...]:
+        try:
+            return msgspec.convert(self.query(cluster, "list_nodes", {}), NodeList).nodes
+        except msgspec.ValidationError as error:
+            message = f"a worker of cluster {cluster!r} answered list_nodes with something else: {error}"
+            raise DriverBug(message, cluster=cluster) from error
+
     def refresh_cluster(self, cluster: str) -> None:
         """Read the inventory of one cluster now."""
-        nodes = msgspec.convert(self.query(cluster, "list_nodes", {}), NodeList).nodes
+        nodes = self._nodes_of(cluster)
         now = self._clock.wall()
         records = [NodeRecord(cluster=cluster, name=n.name, facts=msgspec.to_builtins(n), seen_at=now) for n in nodes]
         with self._store.transaction() as transaction:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from federation.contract.errors import DeadLettered, OperationError
+from federation.contract.errors import DeadLettered
 from federation.contract.outcomes import Outcome, OutcomeKind
 from federation.manager.admitting import Admitting
 from federation.manager.clocks import Clock, SystemClock
 from federation.manager.estate import Estate
+from federation.manager.expiring import Expiring
 from federation.manager.observing import observe
 from federation.manager.operating import Operating
 from federation.manager.ports import Answers, ClusterQueues, Commands, Queries, Results, Store
@@ -49,24 +51,31 @@ class Manager:
         self.results = ResultsLoop(store, bus.answers, self.publisher, self.clock, self.settings)
         self.submitting = Submitting(store, self.publisher, self.clock, self.settings)
         self.operating = Operating(store, self.publisher, self.clock, self.settings)
+        self.expiring = Expiring(store, self.publisher, self.clock)
         self.admitting = Admitting(store, self.clock, self.settings)
         self.estate = Estate(store, bus.queries, bus.queues, self.clock, self.settings)
         self._stop = threading.Event()
-        self._housekeeper = threading.Thread(target=self._keep_house, name="housekeeping", daemon=True)
+        self._housekeepers = [
+            threading.Thread(target=self._every_second, args=(duty,), name=name, daemon=True)
+            for name, duty in (("housekeeping", self._keep_house), ("inventory", self._read_inventories))
+        ]
+        self._next_nodes = 0.0
 
     def start(self, results: Results[Any]) -> None:
         """Declare the clusters' queues and start publishing, answering and housekeeping."""
         self.estate.declare_all()
         self.results.start(results)
         self.publisher.start()
-        self._housekeeper.start()
+        for housekeeper in self._housekeepers:
+            housekeeper.start()
 
     def stop(self, timeout: float = 10.0) -> None:
         """Stop accepting results, write down what is confirmed, give the shards back."""
         self._stop.set()
         self.results.stop(timeout)
         self.publisher.stop(timeout)
-        self._housekeeper.join(timeout)
+        for housekeeper in self._housekeepers:
+            housekeeper.join(timeout)
 
     def dead_lettered(self, copy: Command, reason: str) -> bool:
         """The broker gave a copy up: the outcome is unknown if nothing settled the operation and it is next in its line.
@@ -96,18 +105,25 @@ class Manager:
         log.error("operation=%s key=%s dead-lettered (%s): the instance is parked", operation, key, reason)
         return True
 
-    def _keep_house(self) -> None:
-        """Mark lost workers and read inventories; every round is bounded by the queries' timeout."""
-        next_nodes = 0.0
+    def _every_second(self, duty: Callable[[], None]) -> None:
         while not self._stop.wait(1.0):
             try:
-                self.admitting.mark_lost()
-                if self.clock.stamp().seconds >= next_nodes:
-                    next_nodes = self.clock.stamp().seconds + self.settings.nodes_every
-                    self.estate.refresh_nodes(self._stop.is_set)
-                else:
-                    self.estate.refresh_nodes(self._stop.is_set, only_unknown=True)
+                duty()
             except StoreUnavailable as error:
-                log.warning("store unavailable, housekeeping waits: %s", error)
-            except OperationError as error:
-                log.warning("housekeeping: %s", error)
+                log.warning("store unavailable, %s waits: %s", threading.current_thread().name, error)
+            except Exception:
+                log.exception("%s failed; it goes on", threading.current_thread().name)
+
+    def _keep_house(self) -> None:
+        """Mark lost workers, end what may not start any more."""
+        self.admitting.mark_lost()
+        while self.expiring.expire() and not self._stop.is_set():
+            continue
+
+    def _read_inventories(self) -> None:
+        """Every round is bounded by the queries' timeout; lost workers do not wait for it."""
+        now = self.clock.stamp().seconds
+        due = now >= self._next_nodes
+        if due:
+            self._next_nodes = now + self.settings.nodes_every
+        self.estate.refresh_nodes(self._stop.is_set, only_unknown=not due)

@@ -11,6 +11,7 @@ import uuid_utils
 from federation.contract.errors import InvalidState, NotFound
 from federation.contract.outcomes import Outcome
 from federation.manager.clocks import Clock
+from federation.manager.expiring import Expiring
 from federation.manager.ports import Store, Transaction
 from federation.manager.publisher import Publisher
 from federation.manager.settings import ManagerSettings
@@ -44,6 +45,7 @@ class Operating:
         self._publisher = publisher
         self._clock = clock
         self._settings = settings
+        self._expiring = Expiring(store, publisher, clock)
 
     def operation(self, operation: str) -> OperationRecord:
         """One operation; raises NotFound."""
@@ -73,6 +75,8 @@ class Operating:
     def cancel(self, operation: str) -> OperationRecord:
         """Ask that an operation be cancelled: before it starts it is refused, while it runs its next renewal says so.
 
+        One that is next in its line and was never granted is refused at once; one behind others when its turn comes.
+
         Raises NotFound; InvalidState when it has an outcome already.
         """
         with self._store.transaction() as transaction:
@@ -80,7 +84,12 @@ class Operating:
             if record.state.settled:
                 message = f"operation {operation} has its outcome already: {record.state}"
                 raise InvalidState(message, state=record.state)
-            return self._found(transaction.request_cancel(operation), operation)
+            transaction.keys([record.key])  # keys are locked before operations, everywhere
+            transaction.request_cancel(operation)
+            refused = self._expiring.refuse(transaction, [(record.key, operation)])
+            record = self._found(transaction.operation(operation), operation)
+        self._expiring.told(refused)
+        return record
 
     def resolve(self, instance: str, resolution: Resolution, requested_by: str | None = None) -> OperationRecord | None:
         """Unpark an instance, one lease after it was parked: everything unsettled is refused, in one transaction.

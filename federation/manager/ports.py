@@ -85,6 +85,9 @@ class Ledger(Protocol):
         What counts is when they were published or last answered (Unix seconds); what is in the outbox is left out.
         """
 
+    def unstartable(self, now: float, limit: int) -> list[tuple[str, str]]:
+        """(key, operation id) at the head of unparked keys, never granted, and cancelled or past the deadline."""
+
     def request_cancel(self, operation: str) -> OperationRecord | None:
         """Write the wish to cancel; None when there is no such operation."""
 

@@ -200,7 +200,7 @@ class ResultsLoop:
     def _refuse(self, result: Question | Report | Progress, batch: _Batch, why: str, reason: str) -> None:
         self.counters["forged"] += 1
         log.warning(
-            "operation=%.80s key=%.80s %s; a message of worker=%.80s about it was dropped",
+            "operation=%.80r key=%.80r %s; a message of worker=%.80r about it was dropped",
             result.operation,
             result.key,
             why,

@@ -117,12 +117,27 @@ def _poison(case: Case) -> Decision:
 
 
 def _refused(case: Case) -> Decision:
-    error = Cancelled if case.operation.cancel_requested else DeadlinePassed
-    message = (
-        "it was cancelled before it started" if error is Cancelled else "the deadline passed before a worker started it"
-    )
-    decision = _say(case, "refused", message)
-    return replace(decision, settles=Outcome(kind=OutcomeKind.REFUSED, code=error.code, message=message))
+    refusal = _refusal(case.operation)
+    return replace(_say(case, "refused", refusal.message), settles=refusal)
+
+
+def _refusal(operation: OperationFacts) -> Outcome:
+    if operation.cancel_requested:
+        return Outcome(kind=OutcomeKind.REFUSED, code=Cancelled.code, message="it was cancelled before it started")
+    message = "the deadline passed before a worker started it"
+    return Outcome(kind=OutcomeKind.REFUSED, code=DeadlinePassed.code, message=message)
+
+
+def refused_unasked(key: KeyFacts, operation: OperationFacts, wall_clock: float) -> Outcome | None:
+    """Row 6 where no worker is there to ask: the refusal of what was never granted and may not start any more.
+
+    None when another row would answer the question of a worker; which copy it held does not matter, because nothing was
+    granted.
+    """
+    overdue = operation.deadline is not None and wall_clock >= operation.deadline
+    if operation.settled or key.parked_by is not None or operation.sequence != key.position + 1:
+        return None
+    return _refusal(operation) if operation.attempt == 0 and (operation.cancel_requested or overdue) else None
 
 
 def _grant(case: Case, wait: float) -> Decision:

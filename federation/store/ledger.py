@@ -171,6 +171,10 @@ class LedgerRows(Session):
         rows = self._rows(sql.STUCK, {"shards": sorted(shards), "before": before, "most": limit})
         return [row[0] for row in rows]
 
+    def unstartable(self, now: float, limit: int) -> list[tuple[str, str]]:
+        """(key, id) of operations at the head of unparked keys that were never granted and are cancelled or overdue."""
+        return [(row[0], row[1]) for row in self._rows(sql.UNSTARTABLE, {"now": now, "most": limit})]
+
     def request_cancel(self, operation: str) -> OperationRecord | None:
         """Write the wish to cancel an unsettled operation; None when there is no such operation."""
         self._execute(sql.REQUEST_CANCEL, {"at": operation})

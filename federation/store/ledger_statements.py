@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from sqlalchemy import Select, and_, bindparam, case, delete, exists, func, insert, select, tuple_, update
+from sqlalchemy import Select, and_, bindparam, case, delete, exists, func, insert, or_, select, tuple_, update
 from sqlalchemy.sql.dml import ReturningInsert
 
 from federation.store.session import insert_into, insert_unless_there
@@ -190,6 +190,19 @@ STUCK = (
         ~exists().where(_OUTBOX.operation == _OPERATION.id),
     )
     .order_by(_OPERATION.touched_at)
+    .limit(bindparam("most"))
+)
+
+UNSTARTABLE = (
+    select(_OPERATION.key, _OPERATION.id)
+    .select_from(OPERATIONS.join(KEYS, _KEY.key == _OPERATION.key))
+    .where(
+        _OPEN,
+        _OPERATION.attempt == 0,
+        or_(_OPERATION.cancel_requested, _OPERATION.deadline <= bindparam("now")),
+        _OPERATION.sequence == _KEY.position + 1,
+        _KEY.parked_by.is_(None),
+    )
     .limit(bindparam("most"))
 )
 

@@ -1,11 +1,15 @@
 """Cancelling and resolving."""
 
+import time
+from dataclasses import replace
+
 import pytest
-from manager.world import failed, question_of
+from manager.world import CLUSTER, GIB, failed, question_of
 
 from federation.contract.errors import InvalidState, NotFound, Parked
 from federation.contract.outcomes import OutcomeKind
 from federation.manager.operating import Resolution
+from federation.protocol.lease import Stamp
 from federation.protocol.records import OperationState
 
 
@@ -22,7 +26,7 @@ def park(world):
 def test_an_operation_that_has_not_started_is_cancelled_without_a_trace(world):
     made = world.create()
     world.manager.operating.cancel(made.id)
-    assert world.ask(made).verdict == "refused"
+    assert world.ask(made).verdict == "settled"
     record = world.record(made)
     assert (record.state, record.outcome.code) == (OperationState.REFUSED, "cancelled")
 
@@ -100,3 +104,56 @@ def test_an_accepted_destroy_means_that_the_instance_is_gone(world):
     world.manager.operating.resolve(made.key, Resolution.ACCEPT)
     with pytest.raises(NotFound):
         world.manager.estate.instance(made.key)
+
+
+def test_what_is_next_and_was_never_granted_is_cancelled_at_once_without_any_worker(world):
+    made = world.create()
+    cancelled = world.manager.operating.cancel(made.id)
+    assert (cancelled.state, cancelled.outcome.code) == ("refused", "cancelled")
+    assert world.manager.estate.instance(made.key).state == "failed"
+    assert world.ask(made).verdict == "settled"
+
+
+def test_what_waits_behind_another_is_cancelled_when_its_turn_comes_without_any_worker(world):
+    made = world.create()
+    paused = world.change("pause", made.key)
+    assert world.manager.operating.cancel(paused.id).state == "queued"
+    world.carry_out(made)
+    world.until(lambda: world.record(paused).state == "refused")
+    assert world.record(paused).outcome.code == "cancelled"
+
+
+def test_a_deadline_that_passes_where_no_worker_asks_refuses_and_frees_what_is_behind(world):
+    made = world.create()
+    world.carry_out(made)
+    late = world.submit("pause", arguments={"instance": made.key}, deadline_seconds=0.05)
+    behind = world.change("reboot", made.key)
+    world.until(lambda: world.record(late).state == "refused")
+    assert world.record(late).outcome.code == "deadline_passed"
+    assert world.ask(behind).verdict == "grant"
+
+
+def test_what_was_granted_is_never_refused_behind_its_workers_back(world):
+    made = world.submit(
+        "create",
+        cluster=CLUSTER,
+        arguments={"spec": {"name": "x", "flavour": {"vcpus": 1, "memory_bytes": GIB}, "boot": {"kind": "template", "template": "t"}}},
+        deadline_seconds=0.5,
+    )  # fmt: skip
+    assert world.ask(made).verdict == "grant"
+    time.sleep(0.6)
+    assert world.manager.expiring.expire() == 0
+    assert world.manager.operating.cancel(made.id).state == "running"
+
+
+def test_a_parked_instance_whose_managers_clock_is_gone_can_still_be_resolved_one_lease_later(world):
+    made = world.create()
+    world.ask(made)
+    world.report(made, failed("outcome_unknown", OutcomeKind.UNKNOWN))
+    with world.store.transaction() as transaction:
+        key = transaction.keys([made.key])[made.key]
+        transaction.save([replace(key, parked_at=Stamp("a boot ago", 5.0))], [], {}, 1.0)
+    with pytest.raises(InvalidState, match="parked just now"):
+        world.manager.operating.resolve(made.key, Resolution.ACCEPT)
+    world.clock.seconds += 7.5
+    assert world.manager.operating.resolve(made.key, Resolution.ACCEPT) is None

@@ -28,11 +28,11 @@ from federation.worker.redaction import Redactor
 class Case:
     """One driver behind a boundary."""
 
-    def __init__(self, act, secrets=(), max_outcome_bytes=1 << 20, driver=None):
+    def __init__(self, act, secrets=(), max_outcome_bytes=1 << 20, driver=None, attempt=1):
         self.counters = Counters()
         made = opened(driver or TinyDriver(act), secrets)
         self.boundary = Boundary(made.driver, made.served, made.redactor, self.counters, max_outcome_bytes)
-        self.setting = Setting()
+        self.setting = Setting(attempt=attempt)
 
     def execute(self, name="power_on", error=None, **command):
         fields = {"name": name, "arguments": {"instance": key(1)}} | command
@@ -321,3 +321,16 @@ def test_an_outcome_keeps_nothing_of_the_driver_alive():
     Case(act).execute()
     gc.collect()
     assert not [thing for thing in gc.get_objects() if isinstance(thing, Heavy)]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [{"error": "body is not msgpack"}, {"release": "9.0"}, {"name": "levitate"}, {"arguments": {"instance": 1}}],
+    ids=str,
+)
+def test_what_a_later_attempt_cannot_even_start_is_unknown_because_an_earlier_one_may_have_acted(command):
+    first, later = Case(raising(AssertionError)), Case(raising(AssertionError), attempt=2)
+    refused, parked = first.execute(**command), later.execute(**command)
+    assert refused.kind is OutcomeKind.FAILED
+    assert (parked.kind, parked.code, parked.detail["cause"]) == (OutcomeKind.UNKNOWN, "outcome_unknown", refused.code)
+    assert refused.message in parked.message
