@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from protocol.one_worker import DONE, TERMS, OneWorker, held
 
 from federation.contract.outcomes import Outcome, OutcomeKind
+from federation.protocol.envelope import Verdict
 from federation.protocol.lease import Leave
 from federation.protocol.worker_actions import Acknowledge, Ask, LeaseChanged, SendReport, StartCall
-from protocol.one_worker import DONE, TERMS, OneWorker, held
 
 # Rule 1
 
@@ -54,7 +55,7 @@ def test_rule_2_nothing_runs_without_a_grant() -> None:
 
 
 @pytest.mark.parametrize("verdict", ["settled", "parked", "gap", "poison", "refused"])
-def test_rule_2_what_is_not_granted_is_acknowledged_and_the_next_is_asked_for(verdict) -> None:
+def test_rule_2_what_is_not_granted_is_acknowledged_and_the_next_is_asked_for(verdict: Verdict) -> None:
     worker = OneWorker()
     first, second = held("op1"), held("op2", sequence=2)
     worker.deliver(first, second)
@@ -303,7 +304,7 @@ def test_rule_8_what_a_drained_worker_had_asked_for_still_runs_when_it_is_grante
 
 
 @pytest.mark.parametrize("verdict", ["stale", "revoked"])
-def test_a_superseded_worker_acknowledges_everything_it_holds_of_the_instance(verdict) -> None:
+def test_a_superseded_worker_acknowledges_everything_it_holds_of_the_instance(verdict: Verdict) -> None:
     worker = OneWorker()
     first, second, other = held("op1"), held("op2", sequence=2), held("op3", "other")
     worker.deliver(first, second, other)
