@@ -43,7 +43,7 @@ def demo(instances: int, length: int, pace: float, seed: int) -> None:
     Needs no service and no root.  Ends with status 0 only if every claim it prints was checked and holds.
     """
     logging.getLogger("federation").setLevel(logging.CRITICAL)
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     began = time.monotonic()
     console.print("broker embedded, store SQLite, 3 simulated clusters, 2 workers each")
     with tempfile.TemporaryDirectory(prefix="federation-demo-") as name:

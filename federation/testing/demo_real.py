@@ -49,7 +49,7 @@ def demo_real(
 
     Ends with status 0 only if every step was seen to work.  Everything it makes is removed again.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="federation-demo-real-") as folder:
         setting = Setting(
             broker=(broker_url or session.conf.broker).replace("amqp://", "federation://", 1),
