@@ -56,9 +56,21 @@ def test_the_cluster_keeps_a_quorum_queue_when_one_node_is_killed(rabbitmq_clust
     wait_until(lambda: holds_message(rabbitmq_cluster, 1, "kept", "kept"), 60, "the message")
 
 
+def test_a_frozen_node_is_one_of_the_cluster_again_when_it_goes_on(rabbitmq_cluster):
+    rabbitmq_cluster.pause(0)
+    wait_until(lambda: len(running_nodes(rabbitmq_cluster, 1)) == 2, 60, "the frozen node to be missed", step=1)
+    rabbitmq_cluster.mend()
+    assert len(running_nodes(rabbitmq_cluster, 0)) == 3
+    publish_durably(connect(rabbitmq_cluster, 0), "after the freeze")
+    assert holds_message(rabbitmq_cluster, 1, "after the freeze", "kept")
+
+
+def running_nodes(broker, number):
+    return json.loads(broker.ctl("cluster_status", "--formatter", "json", number=number))["running_nodes"]
+
+
 def test_the_cluster_is_whole_again_for_the_next_test(rabbitmq_cluster):
-    names = json.loads(rabbitmq_cluster.ctl("cluster_status", "--formatter", "json"))["running_nodes"]
-    assert len(names) == 3
+    assert len(running_nodes(rabbitmq_cluster, 0)) == 3
 
 
 def test_the_shared_broker_is_the_one_that_the_command_names(rabbitmq):

@@ -131,9 +131,7 @@ def _session_part(part: Breakable) -> Iterator[Breakable]:
 
 
 def _healed(part: Breakable) -> Breakable:
-    for number in range(part.size):
-        part.resume(number)
-    _bring_up(part.start)
+    _bring_up(part.mend)
     return part
 
 

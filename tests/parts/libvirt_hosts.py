@@ -145,6 +145,12 @@ class LibvirtHosts:
         """Let a frozen libvirtd go on."""
         send(self._host(number)["libvirtd"], signal.SIGCONT)
 
+    def mend(self) -> None:
+        """Bring back whatever was killed, stopped or frozen."""
+        for number in range(self.size):
+            self.resume(number)
+        self.start()
+
     def _host(self, number: int) -> dict[str, Any]:
         hosts: list[dict[str, Any]] = self.facts.get("hosts", [])
         if number >= len(hosts):

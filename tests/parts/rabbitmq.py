@@ -6,6 +6,7 @@ With FEDERATION_TEST_BROKER set to an AMQP URL that broker is used as it is, and
 from __future__ import annotations
 
 import functools
+import json
 import os
 import signal
 import socket
@@ -192,6 +193,21 @@ class RabbitMQ:
         """Let a frozen node go on."""
         self._refuse_external()
         send(self.facts["nodes"][number]["process"], signal.SIGCONT)
+
+    def mend(self) -> None:
+        """Bring back whatever was killed, stopped or frozen, and wait until all nodes are one cluster."""
+        for number in range(self.size):
+            self.resume(number)
+        self.start()
+        if self.size > 1:
+            wait_until(self._is_one_cluster, BOOT_SECONDS, "the nodes to be one cluster again", step=1)
+
+    def _is_one_cluster(self) -> bool:
+        try:
+            status = json.loads(self.ctl("cluster_status", "--formatter", "json"))
+        except PartMissingError:
+            return False  # the node restarts itself to heal a partition
+        return len(status["running_nodes"]) == self.size and not status["partitions"]
 
     def ctl(self, *arguments: str, number: int = 0, program: str = "rabbitmqctl") -> str:
         """Run rabbitmqctl (or another of RabbitMQ's tools) against one node and return what it printed."""
