@@ -132,6 +132,7 @@ def _digest(found: dict[tuple[str, int, str], list[dict[str, Any]]]) -> list[dic
         row = {"how": how, "callers": callers, "contestant": kind}
         for measure in turns[0]:
             row[measure] = statistics.median(turn[measure] for turn in turns)
+        row["p50_ms_of_each_turn"] = [turn["p50_ms"] for turn in turns]
         for peer in ("rabbit", "bare"):
             if (how, callers, peer) in found:
                 row[f"throughput_to_{peer}"] = _ratio(found, how, callers, (kind, peer), _speed(how))

@@ -4,8 +4,8 @@
    queue up and none has to be rolled back for having read too early.  Writers of this process share one connection
    and take turns (``turns``); SQLite's busy timeout is for other processes.
 2. Readers have connections of their own, read one snapshot, and can write nothing.
-3. A committed transaction survives a power failure: WAL with synchronous=FULL; PostgreSQL's synchronous_commit is the
-   server's business.
+3. A committed transaction survives a power failure: WAL, and whoever commits waits for the disk (``shared_sync``);
+   PostgreSQL's synchronous_commit is the server's business.
 4. Waiting ends: for a connection, for the server to answer, for a lock, for a statement, for a forgotten transaction.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
 from federation.store.errors import AddressError
+from federation.store.shared_sync import SharedSync
 
 _STATEMENT_CACHE = 256
 _POSTGRESQL_OPTIONS = {
@@ -48,14 +49,22 @@ class Limits:
     connections: int = 10
 
 
+def _nothing_to_wait_for() -> None:
+    """The database waits for its disk by itself, or its file ends with the process anyway."""
+
+
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """One database: ``writing`` and ``reading`` may be the same pool; ``dispose`` lets go of everything."""
+    """One database: ``writing`` and ``reading`` may be the same pool; ``dispose`` lets go of everything.
+
+    ``settle`` is called after each commit, with nothing held, and returns when what was committed is on the disk.
+    """
 
     name: str
     writing: Engine
     reading: Engine
     dispose: Callable[[], None]
+    settle: Callable[[], None] = _nothing_to_wait_for
 
 
 def open_engines(url: str, limits: Limits) -> Engines:
@@ -88,7 +97,8 @@ def _sqlite(address: URL, limits: Limits) -> Engines:
         raise AddressError(f"the folder of the store's file does not exist: {path.parent}")
     # Arguments of operations may hold users' secrets; SQLite gives its other files the same mode.
     path.touch(mode=0o600)
-    return _sqlite_file(path, limits, synchronous="FULL")
+    engines = _sqlite_file(path, limits, synchronous="NORMAL")
+    return replace(engines, settle=SharedSync(path, limits.patience).wait)
 
 
 def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:

@@ -57,7 +57,7 @@ class SqlStore:
         StoreUnavailable when it cannot begin (tried again some times: nothing has been done), or when the database
         gives up on it later; StoreRefused for what trying again would not help.
         """
-        with translated(), self._turn(), _begun(self._engines.writing) as connection:
+        with self._writing() as connection:
             yield SqlTransaction(connection, writes=True, wall_clock=self._wall_clock)
 
     @contextmanager
@@ -68,13 +68,21 @@ class SqlStore:
 
     def claim_shards(self, manager: str, now_wall: float, ttl: float) -> frozenset[int]:
         """Renew this manager's claims for ``ttl`` seconds and take its fair share (rules in ``claims``)."""
-        with translated(), self._turn(), _begun(self._engines.writing) as connection:
+        with self._writing() as connection:
             return claims.claim_shards(connection, manager, now_wall, ttl)
 
     def release_shards(self, manager: str) -> None:
         """Give all claims back."""
-        with translated(), self._turn(), _begun(self._engines.writing) as connection:
+        with self._writing() as connection:
             claims.release_shards(connection, manager)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """The turn ends with the commit; the disk is waited for behind it, while others write."""
+        with translated():
+            with self._turn(), _begun(self._engines.writing) as connection:
+                yield connection
+            self._engines.settle()
 
     def close(self) -> None:
         """Let go of every connection; a temporary database is gone then."""
@@ -98,6 +106,7 @@ def open_store(
             if migrate:
                 upgrade(connection)
             check_schema(connection)
+        engines.settle()
     except BaseException:
         engines.dispose()
         raise
