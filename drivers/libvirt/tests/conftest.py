@@ -67,6 +67,19 @@ class Lab:
     def call(**options: Any) -> RecordedCall:
         return RecordedCall(clock=SystemClock(), cluster="lab-cluster", **options)
 
+    def meddling(self, at: int, action: Callable[[], object]) -> RecordedCall:
+        """A call that lets something happen on the host right before its n-th change is sent."""
+        call = self.call()
+        guard = call.guard
+
+        def guarded() -> None:
+            guard()
+            if call.guards == at:
+                action()
+
+        call.guard = guarded
+        return call
+
     def image(self, **changes: Any) -> BootImage:
         fields = {
             "url": f"file://{self.guest['image']}",

@@ -152,20 +152,6 @@ def test_libvirtd_that_comes_back_finds_its_machines_and_the_driver_goes_on(lab)
     assert lab.driver.pause(lab.call(), r.Pause(instance=instance)).power_state is PowerState.PAUSED
 
 
-def guarding(lab, at: int, action):
-    """A call that lets something happen to the host right before its n-th change is sent."""
-    call = lab.call()
-    guard = call.guard
-
-    def guarded() -> None:
-        guard()
-        if call.guards == at:
-            action()
-
-    call.guard = guarded
-    return call
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.0, 0.15])
 @pytest.mark.parametrize("at", [2, 4, 5, 6])
@@ -179,7 +165,7 @@ def test_libvirtd_killed_in_the_middle_of_a_create_and_back_soon_delays_it_and_n
         back.start()
 
     killing = threading.Timer(delay, kill)
-    call = guarding(lab, at, killing.start if delay else kill)
+    call = lab.meddling(at, killing.start if delay else kill)
     request = r.Create(instance=str(uuid.uuid4()), spec=lab.spec(lab.image()))
     instance = lab.driver.create(call, request)
     if delay:
@@ -197,7 +183,7 @@ def test_libvirtd_killed_in_the_middle_of_a_create_and_back_soon_delays_it_and_n
 def test_libvirtd_killed_in_the_middle_of_a_change_and_not_back_leaves_the_outcome_unknown(lab):
     instance = lab.create().id
     driver = lab.another_driver(timeouts=msgspec.structs.replace(impatient(lab), settle_tries=2))
-    call = guarding(lab, 1, lambda: lab.hosts.kill(0))
+    call = lab.meddling(1, lambda: lab.hosts.kill(0))
     with pytest.raises(OutcomeUnknown, match=r"lost in the middle of power_off"):
         driver.power_off(call, r.PowerOff(instance=instance))
     lab.hosts.start_node(0)

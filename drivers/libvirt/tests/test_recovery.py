@@ -15,7 +15,7 @@ import pytest
 
 from federation.contract import requests as r
 from federation.contract.call import Revoked
-from federation.contract.errors import Cancelled, TimedOut
+from federation.contract.errors import Cancelled, Conflict, TimedOut
 from federation.contract.instances import DataDisk, Flavour, GuestSetup, PowerState
 from federation.testing.calls import RecordedCall, SimulatedCrash
 
@@ -328,3 +328,50 @@ def test_a_cancelled_save_is_given_up_and_the_guest_runs_on(lab):
     else:
         # The save was faster than the cancel: then the operation has succeeded, and says so.
         assert result.power_state is PowerState.SUSPENDED
+
+
+@pytest.mark.parametrize(
+    ("case", "native"),
+    [
+        ("power_on", lambda domain: domain.create()),
+        ("power_on of a suspended instance", lambda domain: domain.create()),
+        ("resume", lambda domain: domain.create()),
+        ("power_off", lambda domain: domain.destroy()),
+        ("unpause", lambda domain: domain.resume()),
+        ("suspend", lambda domain: domain.managedSave()),
+    ],
+)
+def test_an_older_call_that_comes_through_at_the_last_moment_counts_as_done(lab, case, native):
+    scenario = SCENARIOS[case]
+    _, _, expected = undisturbed(lab, scenario)
+    instance = prepared(lab, scenario)
+    call = lab.meddling(1, lambda: native(lab.native().lookupByUUIDString(instance)))
+    result = run(lab.driver, scenario.operation, call, scenario.request(instance))
+    assert comparable(lab, instance, result) == expected
+
+
+def test_somebody_who_moves_the_instance_elsewhere_meanwhile_makes_a_conflict(lab):
+    instance = lab.create().id
+    call = lab.meddling(1, lambda: lab.native().lookupByUUIDString(instance).destroy())
+    with pytest.raises(Conflict, match="not running"):
+        lab.driver.pause(call, r.Pause(instance=instance))
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_destroy_that_somebody_overtakes_succeeds_and_leaves_nothing(lab, at):
+    instance = lab.create(start=False).id
+    call = lab.meddling(at, lambda: lab.native().lookupByUUIDString(instance).undefine())
+    assert lab.driver.destroy(call, r.Destroy(instance=instance)) == r.Empty()
+    left = lab.inventory()["host0"]
+    assert not left["domains"]
+    assert not any(instance in name for names in left["pools"].values() for name in names)
+
+
+@pytest.mark.parametrize("case", [name for name in SCENARIOS if not SCENARIOS[name].needs_guest])
+def test_an_operation_that_is_revoked_before_its_first_change_changes_nothing(lab, case):
+    scenario = SCENARIOS[case]
+    instance = prepared(lab, scenario)
+    before = lab.inventory()
+    with pytest.raises(Revoked):
+        run(lab.driver, scenario.operation, lab.call(revoke_at=1), scenario.request(instance))
+    assert lab.inventory() == before
