@@ -21,12 +21,11 @@ from federation.bus.oslo.incoming import Held
 from federation.bus.oslo.later import Later
 from federation.bus.oslo.remembered import Remembered
 from federation.bus.oslo.routes import Route
-from federation.bus.oslo.shared_link import demanded, reported
+from federation.bus.oslo.shared_link import demanded, end_subscription, reported
 from federation.bus.oslo.tenure import Tenures
 
 LOG = logging.getLogger(__name__)
 REQUEUES_HEADER = "federation-requeues"
-_CLOSE_SECONDS = 10.0
 _FIRST_REQUEUE_PAUSE = 0.05
 _LONGEST_REQUEUE_PAUSE = 30.0
 
@@ -144,7 +143,7 @@ class NotificationListener(base.Listener):  # type: ignore[misc]  # oslo.messagi
         subscription = self._subscription
         if subscription is not None:
             for queue in self._reception.back:
-                reported(partial(subscription.cancel, queue), "a consumer could not be cancelled")
+                reported(self._link, partial(subscription.cancel, queue), "a consumer could not be cancelled")
         if self._batches is not None:
             self._batches.close()
         with self._gate:
@@ -153,7 +152,7 @@ class NotificationListener(base.Listener):  # type: ignore[misc]  # oslo.messagi
     def cleanup(self) -> None:
         """Give back what was not settled."""
         if self._subscription is not None:
-            self._subscription.close(_CLOSE_SECONDS)
+            end_subscription(self._link, self._subscription)
         self._subscription = None
 
     def done(self, held: Held) -> None:

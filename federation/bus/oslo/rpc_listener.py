@@ -20,7 +20,7 @@ from federation.bus.oslo.later import Later
 from federation.bus.oslo.remembered import Remembered
 from federation.bus.oslo.reply_sender import ReplySender
 from federation.bus.oslo.routes import Source
-from federation.bus.oslo.shared_link import demanded, reported
+from federation.bus.oslo.shared_link import demanded, end_subscription, reported
 from federation.bus.oslo.tenure import Tenures
 from federation.protocol.partition_map import consumer_priority
 
@@ -100,17 +100,19 @@ class RpcListener(base.Listener):  # type: ignore[misc]  # oslo.messaging has no
         shared = self._shared
         if shared is not None:
             for source in self._sources.plain:
-                reported(partial(shared.cancel, source.queue), "a consumer could not be cancelled")
+                reported(self._link, partial(shared.cancel, source.queue), "a consumer could not be cancelled")
 
     def cleanup(self) -> None:
         """Give back what was not begun, in order, and delete the queue that only this listener had."""
         for subscription in (self._shared, self._ordered):
             if subscription is not None:
-                subscription.close(_CLOSE_SECONDS)
+                end_subscription(self._link, subscription)
         self._shared = self._ordered = None
         own = self._sources.own
         self._link.forget(own.own)
-        reported(partial(self._link.delete_queue, own.queue, _CLOSE_SECONDS), "a fanout queue was not deleted")
+        reported(
+            self._link, partial(self._link.delete_queue, own.queue, _CLOSE_SECONDS), "a fanout queue was not deleted"
+        )
 
     def begun(self, held: Held) -> bool:
         """A plain request is about to be dispatched."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from federation.bus.address import Address
 from federation.bus.connect import open_link
 from federation.bus.errors import BusError, BusOverloaded, BusTimeout, BusUnavailable, LinkClosed
-from federation.bus.link import Link
+from federation.bus.link import Link, Subscription
 from federation.bus.oslo.errors import CannotListen, NotSent, TransportError
 
 LOG = logging.getLogger(__name__)
@@ -131,9 +131,23 @@ def demanded(work: Callable[[], None]) -> None:
         raise CannotListen(str(error)) from error
 
 
-def reported(work: Callable[[], None], what: str) -> None:
-    """Do something with a link while leaving it; an error is logged, since the broker clears up after us anyway."""
+def reported(link: Link, work: Callable[[], None], what: str) -> None:
+    """Do something with a link while leaving it, unless its connection has gone and did it already.
+
+    An error is logged, since the broker clears up after us anyway.
+    """
+    if not link.connected:
+        return
     try:
         work()
     except BusError as error:
         LOG.warning("%s: %s", what, error)
+
+
+def end_subscription(link: Link, subscription: Subscription) -> None:
+    """Close a subscription, also where no connection stands; the broker takes back what was not settled."""
+    seconds = _CLOSE_SECONDS if link.connected else _LEAST_SECONDS
+    try:
+        subscription.close(seconds)
+    except BusError as error:
+        LOG.warning("a listener's channel was not closed: %s", error)

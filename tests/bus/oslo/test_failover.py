@@ -267,6 +267,20 @@ def test_a_restarted_broker_loses_and_reorders_nothing_that_it_confirmed(breakab
 
 
 @pytest.mark.slow
+def test_a_server_stops_soon_though_its_broker_has_gone(breakable_rabbitmq, open_bus):
+    bus = open_bus(breakable_rabbitmq.federation_url)
+    transport = bus.transport(partitions=2, reconnect_max=1)
+    server = bus.serve(transport, "server", Counting())
+    breakable_rabbitmq.kill()
+    bus.eventually(lambda: not transport._driver._here()._listening._link.connected)
+    start = time.monotonic()
+    server.stop()
+    server.wait()
+    transport.cleanup()
+    assert time.monotonic() - start < 15
+
+
+@pytest.mark.slow
 def test_calls_go_on_through_the_loss_of_each_node_of_a_cluster_in_turn(rabbitmq_cluster, open_bus):
     """The scenario of oslo.messaging's own RabbitMQFailoverTests, with quorum queues."""
     bus = open_bus(rabbitmq_cluster.federation_url)
