@@ -43,6 +43,7 @@ def test_the_claims_hold_on_every_history_with_two_faults_of_any_kind() -> None:
     explored = explore(bounds=Bounds(faults=2))
     assert_claims_hold(explored)
     assert explored.rows == EVERY_ROW
+    assert explored.states > 300_000, "so few states that something is no longer explored"
 
 
 @pytest.mark.slow

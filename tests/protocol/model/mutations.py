@@ -184,7 +184,7 @@ class AcknowledgesEarly(WorkerCore):
 
 
 class AsksWithoutRevoking(WorkerCore):
-    """Rule 5 without its first half: the older call goes on while the question is asked."""
+    """Rule 5 without the revocation: the older call goes on while the question is asked."""
 
     def deliver(self, held: Held, now: float) -> list[Action]:
         self._keep = True
@@ -199,13 +199,30 @@ class AsksWithoutRevoking(WorkerCore):
 
 
 class KeepsRunningWhenReceivedAgain(WorkerCore):
-    """No rule 5: what still runs and is received again waits behind itself."""
+    """Rule 5 without its second half: what is received again waits behind itself, however long."""
 
     def deliver(self, held: Held, now: float) -> list[Action]:
         queue = self._keys.setdefault(held.command.key, KeyQueue())
         queue.held.append(held)
         self._enqueue(held.command.key, queue)
         return self._ask_next(now)
+
+
+class RevokesAtOnce(WorkerCore):
+    """Rule 5 without its first half: what is received again is revoked, however long its lease still lives."""
+
+    def deliver(self, held: Held, now: float) -> list[Action]:
+        queue = self._keys.get(held.command.key)
+        active = queue.active if queue is not None else None
+        actions: list[Action] = []
+        if queue is not None and active is not None and active.held.command.operation == held.command.operation:
+            self._revoke(active, actions)
+            queue.active = None
+            actions.append(Acknowledge(active.held))
+            queue.held.appendleft(held)
+            self._enqueue(held.command.key, queue)
+            return actions + self._ask_next(now)
+        return super().deliver(held, now)
 
 
 class KeepsRunningWhenLost(WorkerCore):
