@@ -302,20 +302,25 @@ def test_a_message_that_outlives_its_server_too_often_goes_to_the_dead_letters(b
         gate.wait(60)
 
     endpoint.hold = hold
-    bus.serve(rpc, "one", endpoint)
+    server = bus.serve(rpc, "one", endpoint)
     link = open_link(bus.url, "looks at the dead letters")
     link.start(10)
     before = link.queue_depth("federation.rpc.dead")[0]
     bus.client(bus.transport(partitions=1)).cast({"ordering_key": "k"}, "hold")
     assert begun.wait(20)
     listening = rpc._driver._here()._listening._link
-    for _ in range(6):
-        if link.queue_depth("federation.rpc.dead")[0] > before:
+    returns = []
+    listening.on_reconnect(lambda: returns.append(1))
+
+    def dead():
+        return link.queue_depth("federation.rpc.dead")[0] > before
+
+    for number in range(1, 7):
+        if dead():
             break
         listening.break_connection()
-        bus.eventually(lambda: not listening.connected or link.queue_depth("federation.rpc.dead")[0] > before)
-        bus.eventually(lambda: listening.connected)
-        time.sleep(0.3)  # let it be delivered once more
+        bus.eventually(lambda number=number: len(returns) == number)
+        bus.eventually(lambda: len(server.listener._order) == 2 or dead())
     gate.set()
     bus.eventually(lambda: link.queue_depth("federation.rpc.dead")[0] == before + 1)
     link.close(5)
