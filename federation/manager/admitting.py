@@ -42,6 +42,10 @@ class Admitting:
             if description.driver != cluster.driver:
                 message = f"cluster {cluster.name!r} is driven by {cluster.driver!r}, the worker brings {description.driver!r}"
                 raise InvalidRequest(message, field="driver", value=description.driver, expected=cluster.driver)
+            namesake = transaction.worker(announcement.worker)
+            if namesake is not None and namesake.cluster != cluster.name and namesake.state in _LIVE:
+                message = f"worker {namesake.id!r} serves cluster {namesake.cluster!r}; a worker's id is its own: choose another"
+                raise InvalidRequest(message, field="worker", value=namesake.id)
             pin = self._pin(transaction, cluster, announcement)
             cluster = msgspec.structs.replace(cluster, pin=str(pin))
             transaction.save_cluster(cluster)

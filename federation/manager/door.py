@@ -15,6 +15,7 @@ import msgspec
 from federation.contract.errors import InvalidRequest, OperationError, Unavailable
 from federation.manager.manager import Manager
 from federation.manager.operating import Resolution
+from federation.manager.showing import without_secrets
 from federation.manager.submitting import Submission
 from federation.protocol.admission import Announcement, Departure, Heartbeat
 from federation.protocol.errors import StoreUnavailable
@@ -147,8 +148,8 @@ class ManagerDoor:
         }
 
     def call(self, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Carry out one method; never raises."""
-        return _answer(self._methods, method, arguments)
+        """Carry out one method; never raises.  What comes out holds no secrets of a request."""
+        return _answer(self._methods, method, arguments, without_secrets)
 
     def _submit(self, p: Submit) -> object:
         arguments, cluster = dict(p.arguments), p.cluster
@@ -204,14 +205,21 @@ class AdmissionDoor:
 
 
 def _answer(
-    methods: dict[str, tuple[type[msgspec.Struct], Callable[[Any], object]]], method: str, arguments: dict[str, Any]
+    methods: dict[str, tuple[type[msgspec.Struct], Callable[[Any], object]]],
+    method: str,
+    arguments: dict[str, Any],
+    show: Callable[[Any], Any] = lambda value: value,
 ) -> dict[str, Any]:
     try:
-        reply = QueryReply(result={"value": msgspec.to_builtins(_carry_out(methods, method, arguments))})
+        reply = QueryReply(result={"value": show(msgspec.to_builtins(_carry_out(methods, method, arguments)))})
     except OperationError as error:
         reply = QueryReply(error=error_on_wire(error))
     except StoreUnavailable as error:
         reply = QueryReply(error=error_on_wire(Unavailable(f"the manager's store does not answer: {error}")))
+    except Exception as error:
+        log.exception("%.80r failed: a defect of the manager", method)
+        message = f"the manager failed to carry out {method!r} ({type(error).__name__}); its log says more"
+        reply = QueryReply(error=error_on_wire(Unavailable(message)))
     result: dict[str, Any] = msgspec.to_builtins(reply)
     return result
 

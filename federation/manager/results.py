@@ -200,11 +200,11 @@ class ResultsLoop:
     def _refuse(self, result: Question | Report | Progress, batch: _Batch, why: str, reason: str) -> None:
         self.counters["forged"] += 1
         log.warning(
-            "operation=%.80r key=%.80r %s; a message of worker=%.80r about it was dropped",
-            result.operation,
-            result.key,
+            "operation=%s key=%s %s; a message of worker=%s about it was dropped",
+            _in_a_log(result.operation),
+            _in_a_log(result.key),
             why,
-            result.worker,
+            _in_a_log(result.worker),
         )
         if isinstance(result, Question):
             refusal = Answer(
@@ -269,6 +269,11 @@ class ResultsLoop:
             return
         for one in held:
             self._results.ack(one)
+
+
+def _in_a_log(name: str) -> str:
+    """A name that nobody vouches for, on one line and not endless."""
+    return name[:80].encode("unicode_escape").decode()
 
 
 def _forged(result: Question | Report | Progress, operation: OperationFacts) -> str | None:

@@ -28,6 +28,7 @@ from federation.manager.placement import choose_node
 from federation.manager.ports import Store, Transaction
 from federation.manager.publisher import Publisher
 from federation.manager.settings import ManagerSettings
+from federation.manager.showing import without_secrets
 from federation.protocol.envelope import Command
 from federation.protocol.partition_map import partition_of, shard_of
 from federation.protocol.records import (
@@ -41,6 +42,8 @@ from federation.protocol.records import (
 
 _LIVE = {WorkerState.ADMITTED, WorkerState.DRAINING}
 _MAX_DEADLINE_SECONDS = 7 * 86400.0
+MAX_REQUEST_BYTES = 1 << 19
+"""Half of what a message may have: what was accepted must be sendable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +88,7 @@ class Submitting:
         if operation.request is Create:
             arguments.setdefault("instance", str(uuid_utils.uuid7()))
         request = parse_request(operation, arguments)
+        _check_size(operation, request)
         with self._store.transaction() as transaction:
             record, command = self._accept(transaction, submission, operation, request)
         if command is not None:
@@ -174,7 +178,7 @@ class Submitting:
                 node=node,
                 vcpus=spec.flavour.vcpus,
                 memory_bytes=spec.flavour.memory_bytes,
-                spec=_without_secrets(msgspec.to_builtins(spec)),
+                spec=without_secrets(msgspec.to_builtins(spec)),
                 state="building",
                 created_at=now,
                 updated_at=now,
@@ -235,6 +239,13 @@ class Submitting:
         )
 
 
+def _check_size(operation: Operation, request: Request) -> None:
+    size = len(msgspec.msgpack.encode(request))
+    if size > MAX_REQUEST_BYTES:
+        message = f"{operation.name}: the request has {size} bytes, at most {MAX_REQUEST_BYTES} can be sent to a worker"
+        raise InvalidRequest(message, size=size, limit=MAX_REQUEST_BYTES)
+
+
 def _deadline_seconds(submission: Submission, operation: Operation) -> float:
     seconds = submission.deadline_seconds
     if seconds is None:
@@ -243,14 +254,6 @@ def _deadline_seconds(submission: Submission, operation: Operation) -> float:
         message = f"deadline_seconds is {seconds}, expected more than 0 and at most {_MAX_DEADLINE_SECONDS:.0f}"
         raise InvalidRequest(message, field="deadline_seconds", value=seconds)
     return seconds
-
-
-def _without_secrets(spec: dict[str, Any]) -> dict[str, Any]:
-    """User data may hold passwords: the operation carries it to the worker, the record of the instance does not."""
-    guest = spec.get("guest")
-    if guest and guest.get("user_data"):
-        spec = {**spec, "guest": {**guest, "user_data": f"({len(guest['user_data'])} characters)"}}
-    return spec
 
 
 def command_of(new: NewOperation, record: OperationRecord) -> Command:

@@ -78,3 +78,11 @@ def test_a_cluster_name_must_fit_into_routing_keys(world, name):
 def test_the_number_of_partitions_has_limits(world, partitions):
     with pytest.raises(InvalidRequest, match="1 to 1024"):
         world.manager.estate.create_cluster("x", "simulated", partitions)
+
+
+def test_a_worker_id_belongs_to_one_cluster_while_its_worker_lives(world):
+    world.manager.estate.create_cluster("other", "simulated", 1)
+    with pytest.raises(InvalidRequest, match="serves cluster 'lab'"):
+        world.manager.admitting.admit(announcement(cluster="other"))
+    world.manager.admitting.leave(Departure(worker="w1", cluster=CLUSTER, reason="moves"))
+    assert world.manager.admitting.admit(announcement(cluster="other")).cluster == "other"

@@ -51,3 +51,31 @@ def test_whatever_is_asked_the_answer_is_of_the_catalogue(world, door, data):
         keys = ["name", "cluster", "instance", "operation", "arguments", "worker", "limit", "driver", "state"]
         reply = one.call(method, data.draw(st.dictionaries(st.sampled_from(keys), _ANY)))
         assert reply["error"] is None or reply["error"]["code"] in CATALOGUE
+
+
+def test_what_comes_out_of_the_door_holds_no_user_data_and_no_password_of_a_url(world):
+    door = ManagerDoor(world.manager)
+    spec = {
+        "name": "secret",
+        "flavour": {"vcpus": 1, "memory_bytes": 1 << 30},
+        "boot": {"kind": "image", "url": "https://me:hidden@images/x", "checksum": "sha256:" + "0" * 64, "format": "qcow2"},
+        "guest": {"user_data": "password: swordfish"},
+    }
+    replies = [door.call("submit", {"name": "create", "cluster": "lab", "arguments": {"spec": spec}})]
+    replies += [door.call(method, {}) for method in ("operations", "instances")]
+    operation = replies[0]["result"]["value"]["id"]
+    replies += [door.call("operation", {"operation": operation}), door.call("cancel", {"operation": operation})]
+    for reply in replies:
+        assert reply["error"] is None
+        assert "swordfish" not in str(reply)
+        assert "hidden" not in str(reply)
+    world.until(lambda: world.bus.published)
+    assert world.bus.published[0].arguments["spec"]["guest"]["user_data"] == "password: swordfish"
+
+
+def test_a_defect_behind_the_door_is_answered_and_logged(world, caplog):
+    world.manager.operating.counts = lambda: 1 // 0
+    reply = ManagerDoor(world.manager).call("counts", {})
+    assert reply["error"]["code"] == "unavailable"
+    assert "ZeroDivisionError" in reply["error"]["message"]
+    assert "a defect of the manager" in caplog.text

@@ -123,3 +123,10 @@ def test_a_resize_beyond_the_node_is_refused_with_the_numbers(world):
     made = world.create()
     with pytest.raises(InsufficientResources, match="n1 has"):
         world.change("resize", made.key, flavour={"vcpus": 1, "memory_bytes": 8 * GIB})
+
+
+def test_a_request_that_no_message_could_carry_is_refused_and_not_accepted(world):
+    keys = [f"ssh-ed25519 {'A' * 16_000} {number}" for number in range(64)]
+    with pytest.raises(InvalidRequest, match="at most 524288 can be sent"):
+        world.create(spec={"guest": {"ssh_keys": keys}})
+    assert world.manager.operating.operations() == []
