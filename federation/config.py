@@ -14,6 +14,13 @@ from typing import Any
 from oslo_config import cfg
 
 DEFAULT_FILES = (Path("/etc/federation/federation.conf"),)
+DEFAULT_STORE = Path.home() / ".local/state/federation/manager.sqlite"
+
+
+def default_store() -> str:
+    """URL of the store that a manager makes for itself when it is told of none."""
+    return f"sqlite:///{DEFAULT_STORE}"
+
 
 _COMMON = [
     cfg.StrOpt(
@@ -27,7 +34,7 @@ _COMMON = [
 _MANAGER = [
     cfg.StrOpt(
         "store",
-        default=f"sqlite:///{Path.home() / '.local/state/federation/manager.sqlite'}",
+        default=default_store(),
         secret=True,
         help="SQLAlchemy URL of the store: sqlite:///PATH, or postgresql+psycopg://user:password@host/database.",
     ),

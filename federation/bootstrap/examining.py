@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from dataclasses import dataclass
+from pathlib import Path
 
 from federation.bootstrap.topics import START_TIMEOUT
 from federation.bus import topology
@@ -13,6 +14,7 @@ from federation.protocol.partition_map import SHARDS
 from federation.store import open_store
 
 _DRIVERS = "federation.drivers"
+_SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,14 @@ def examine_broker(url: str) -> BrokerFacts:
         link.close(5.0)
 
 
-def examine_store(url: str) -> str:
-    """Open the store and read from it; raises StoreUnavailable and the store's own errors."""
-    store = open_store(url)
+def examine_store(url: str) -> str | None:
+    """Read from the store, change nothing; None where there is no file of a SQLite store on this machine.
+
+    Raises StoreUnavailable and the store's own errors.
+    """
+    if url.startswith(_SQLITE) and url != _SQLITE and not Path(url.removeprefix(_SQLITE)).exists():
+        return None
+    store = open_store(url, migrate=False)
     try:
         with store.reading() as transaction:
             return f"answers; {len(transaction.clusters())} clusters"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from federation.bootstrap.topics import ADMISSION_TOPIC, MANAGER_TOPIC, START_TIMEOUT, query_topic
@@ -114,30 +115,32 @@ class RunningManager:
 
 
 def run_manager(broker_url: str, store_url: str, settings: ManagerSettings | None = None) -> RunningManager:
-    """Start a manager; raises BusUnavailable, StoreUnavailable or TopologyMismatch when it cannot."""
+    """Start a manager, or leave nothing behind: BusError, StoreUnavailable, StoreError, or Unavailable for its queues."""
     prepare_types()
     settings = settings or ManagerSettings()
-    store = open_store(store_url)
-    link = open_link(broker_url, f"manager {settings.id}")
-    try:
+    with ExitStack() as undo:
+        store = open_store(store_url)
+        undo.callback(store.close)
+        link = open_link(broker_url, f"manager {settings.id}")
+        undo.callback(link.close, 1.0)
         link.start(START_TIMEOUT)
         topology.declare_shared(link)
         rpc = Rpc(broker_url)
+        undo.callback(rpc.close)
         bus = ManagerBus(_Commands(link), _Answers(link), _Queries(rpc), _Queues(link))
         manager = Manager(store, bus, settings)
         results = ResultsConsumer(link, settings.id, manager.results.on_result, _log_lost)
         dead = DeadLetterConsumer(link, _DeadLetters(manager).take)
-    except BaseException:
-        link.close(1.0)
-        store.close()
-        raise
-    manager.start(results)
-    results.start()
-    dead.start()
-    door = ManagerDoor(manager)
-    rpc.serve(ADMISSION_TOPIC, settings.id, AdmissionDoor(manager).call)
-    rpc.serve(MANAGER_TOPIC, settings.id, door.call)
-    return RunningManager(manager, door, link, rpc, results, dead)
+        running = RunningManager(manager, ManagerDoor(manager), link, rpc, results, dead)
+        manager.start(results)
+        undo.pop_all()
+        undo.callback(running.stop, 1.0)
+        results.start()
+        dead.start()
+        rpc.serve(ADMISSION_TOPIC, settings.id, AdmissionDoor(manager).call)
+        rpc.serve(MANAGER_TOPIC, settings.id, running.door.call)
+        undo.pop_all()
+    return running
 
 
 def _log_lost(reason: str, queue: object) -> None:

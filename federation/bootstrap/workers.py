@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from federation.bootstrap.topics import ADMISSION_TOPIC, START_TIMEOUT, query_topic
+from federation.bus import topology
 from federation.bus.connect import open_link
 from federation.bus.errors import BusError
 from federation.bus.link import Link, PublishResult
@@ -26,7 +27,7 @@ from federation.protocol.admission import Admission, Announcement, Departure, He
 from federation.protocol.envelope import Answer, Progress, Question, Report
 from federation.protocol.queries import QueryError, QueryReply, error_from_wire
 from federation.worker.drivers import find_driver, open_driver, read_settings
-from federation.worker.errors import ExitCode, Unavailable
+from federation.worker.errors import ExitCode, SettingsInvalid, Unavailable
 from federation.worker.ports import Commands, OnCommand, OnLost, Ports
 from federation.worker.settings import WorkerSettings
 from federation.worker.worker import Worker
@@ -112,7 +113,12 @@ class RunningWorker:
         """Run until SIGTERM or SIGINT drains it, or it ends by itself; returns the process's exit status."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.worker.drain())
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.rpc.close()
+            self.link.close(1.0)
+            raise
         on_ready()
         return int(self.finish())
 
@@ -146,6 +152,10 @@ def prepare_worker(
     broker_url: str, driver_name: str, driver_config: Path | None, settings: WorkerSettings
 ) -> RunningWorker:
     """Find and open the driver, connect, and put a worker together; raises WorkerError or BusError."""
+    try:
+        topology.answers_queue(settings.cluster, settings.worker)
+    except ValueError as error:
+        raise SettingsInvalid(str(error)) from error
     driver_class = find_driver(driver_name)
     return make_worker(broker_url, driver_class, read_settings(driver_config, driver_class), settings)
 

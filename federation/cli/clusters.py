@@ -9,7 +9,8 @@ from operator import itemgetter
 import click
 
 from federation.cli.rendering import age, moment, show_list, show_record, size
-from federation.cli.session import Session, pass_session
+from federation.cli.session import CatalogueFailure, Session, pass_session
+from federation.contract.errors import NotFound
 from federation.contract.release import snapshot
 
 
@@ -66,7 +67,7 @@ def show(session: Session, /, name: str) -> None:
     record = next((c for c in session.ask("clusters") if c["name"] == name), None)
     if record is None:
         message = f"cluster {name!r} is not known; federation cluster list shows what is"
-        raise click.ClickException(message)
+        raise CatalogueFailure(NotFound(message, field="cluster", value=name))
     record = {
         **record,
         "operations": session.ask("counts").get(name, {}),

@@ -54,7 +54,7 @@ def _examine(session: Session) -> Iterator[Finding]:
     yield from _drivers()
     broker = _broker(session)
     yield broker[0]
-    yield _one("store", lambda: Finding("store", "ok", examine_store(session.conf.manager.store)))
+    yield _one("store", lambda: _store(session.conf.manager.store))
     if broker[1] is None:
         return
     yield from _defects(broker[1])
@@ -67,6 +67,14 @@ def _one(part: str, look: Callable[[], Finding]) -> Finding:
         return look()
     except Exception as error:  # noqa: BLE001 (whatever it is, it is the finding)
         return Finding(part, "failed", f"{type(error).__name__}: {error}")
+
+
+def _store(url: str) -> Finding:
+    said = examine_store(url)
+    if said is not None:
+        return Finding("store", "ok", said)
+    message = "there is no SQLite store on this machine (yet); a manager makes it where it runs"
+    return Finding("store", "warning", message, "on the manager's machine: check FEDERATION_MANAGER_STORE")
 
 
 def _drivers() -> Iterator[Finding]:

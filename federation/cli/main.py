@@ -13,8 +13,11 @@ import click
 from federation import config
 from federation.bootstrap.installation import ForeignDistribution, check_distribution
 from federation.bus.errors import BusError
-from federation.cli.session import BusFailure, Session
+from federation.cli.session import BusFailure, CatalogueFailure, Session
+from federation.contract.errors import OperationError
 from federation.protocol.errors import StoreUnavailable
+from federation.store import StoreError
+from federation.worker.errors import WorkerError
 
 _PLUGINS = "federation.commands"
 
@@ -108,6 +111,9 @@ def main() -> None:
     """The console script."""
     try:
         root(standalone_mode=True)
-    except (BusError, StoreUnavailable) as error:
+    except (BusError, StoreUnavailable, StoreError, WorkerError) as error:
         BusFailure(str(error)).show()
+        sys.exit(BusFailure.exit_code)
+    except OperationError as error:
+        CatalogueFailure(error).show()
         sys.exit(BusFailure.exit_code)

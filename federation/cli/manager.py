@@ -10,6 +10,7 @@ from oslo_config import cfg
 
 from federation.bootstrap.managers import run_manager
 from federation.cli.session import Session, pass_session
+from federation.config import DEFAULT_STORE, default_store
 from federation.manager.settings import ManagerSettings
 from federation.protocol.answer_table import Limits
 from federation.protocol.lease import LeaseTerms
@@ -24,8 +25,12 @@ from federation.protocol.lease import LeaseTerms
 def manager(session: Session, /, store: str | None, manager_id: str | None) -> None:
     """Run a manager until SIGTERM or Ctrl-C.  Several may run on one PostgreSQL store."""
     conf = session.conf
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # while it starts, both signals interrupt it
+    url = store or conf.manager.store
+    if url == default_store():
+        DEFAULT_STORE.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    running = run_manager(conf.broker, url, manager_settings(conf, manager_id))
     stopped = _until_signalled()
-    running = run_manager(conf.broker, store or conf.manager.store, manager_settings(conf, manager_id))
     session.messages.print(f"manager {running.manager.settings.id} is ready", markup=False)
     stopped.wait()
     session.messages.print("stopping", markup=False)

@@ -12,11 +12,13 @@ import click
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from federation.cli.rendering import show_record
-from federation.cli.session import EXIT_FAILED, EXIT_LEFT_RUNNING, Session
-from federation.contract.errors import CATALOGUE
+from federation.cli.session import EXIT_FAILED, EXIT_LEFT_RUNNING, CatalogueFailure, Session
+from federation.contract.errors import CATALOGUE, Unavailable
 
 _FIRST_POLL = 0.1
 _SLOWEST_POLL = 1.0
+_PATIENCE = 60.0
+"""Seconds without a manager's answer before a command that waits gives up."""
 SETTLED = {"succeeded", "failed", "refused", "unknown"}
 
 
@@ -64,8 +66,28 @@ def _wait(session: Session, operation: dict[str, Any]) -> dict[str, Any]:
             said = _say(session, progress, task, operation, said)
             time.sleep(interval)
             interval = min(_SLOWEST_POLL, interval * 1.3)
-            operation = session.ask("operation", operation=operation["id"])
+            operation = _look(session, operation["id"])
     return operation
+
+
+def _look(session: Session, operation: str) -> dict[str, Any]:
+    """Ask where it stands; a manager that restarts is waited for, because the operation goes on without us."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            found: dict[str, Any] = session.ask("operation", operation=operation)
+        except CatalogueFailure as failure:
+            if failure.error.code != Unavailable.code:
+                raise
+            if time.monotonic() >= deadline:
+                session.messages.print(
+                    f"not known how it ends; come back: federation operation watch {operation}", markup=False
+                )
+                raise
+            session.messages.print("the manager does not answer; still waiting", markup=False)
+            time.sleep(_SLOWEST_POLL)
+        else:
+            return found
 
 
 def _say(session: Session, progress: Progress, task: TaskID, operation: dict[str, Any], said: str) -> str:

@@ -43,18 +43,22 @@ def worker(
         raise click.UsageError(message)
     session: Session = ctx.obj
     group = session.conf.worker
-    settings = WorkerSettings(
-        worker=worker_id or group.id or default_worker_id(cluster),
-        cluster=cluster,
-        max_operations=max_operations or group.max_operations,
-        drain_timeout=group.drain_timeout,
-        stuck_after=group.stuck_after,
-    )
+    try:
+        settings = WorkerSettings(
+            worker=worker_id or group.id or default_worker_id(cluster),
+            cluster=cluster,
+            max_operations=max_operations or group.max_operations,
+            drain_timeout=group.drain_timeout,
+            stuck_after=group.stuck_after,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     try:
         running = prepare_worker(session.conf.broker, driver, driver_config, settings)
+        code = running.run(on_ready=lambda: session.messages.print(f"worker {settings.worker} is ready", markup=False))
     except WorkerError as error:
         raise click.ClickException(str(error)) from error
-    ctx.exit(running.run(on_ready=lambda: session.messages.print(f"worker {settings.worker} is ready", markup=False)))
+    ctx.exit(code)
 
 
 @worker.command("list")
