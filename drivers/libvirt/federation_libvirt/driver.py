@@ -22,6 +22,7 @@ from federation.contract.errors import (
 from federation.contract.instances import ConsoleOutput, Instance, InstancePage
 from federation.contract.nodes import Description, NodeList, ProbeReport
 from federation.contract.operations import find
+from federation.contract.struct_types import prepare_types
 from federation_libvirt import console, inventory, power, sizing
 from federation_libvirt.attempt import Attempt
 from federation_libvirt.connection import start_event_loop
@@ -70,6 +71,7 @@ class LibvirtDriver:
         """Make the driver; hosts are reached when they are needed.  TypeError when the settings are not ours."""
         if not isinstance(settings, Settings):
             raise TypeError(f"settings are {type(settings).__name__}, expected {Settings.__qualname__}")
+        prepare_types()
         start_event_loop()
         return cls(settings, cluster)
 
