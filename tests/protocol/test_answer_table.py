@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from federation.contract.outcomes import OutcomeKind
-from federation.protocol.answer_table import TABLE, Case, Limits, answer
+from federation.protocol.answer_table import TABLE, Case, Limits, answer, refused_unasked
 from federation.protocol.envelope import Question
 from federation.protocol.lease import LeaseTerms, Stamp
 from federation.protocol.ledger import KeyFacts, OperationFacts, settle
@@ -172,6 +173,18 @@ def test_row_8_what_is_next_is_granted_at_once() -> None:
     assert decision.row == 8
     assert (decision.answer.attempt, decision.answer.wait_seconds) == (1, 0.0)
     assert decision.operation.granted_copy == (1, 0)
+
+
+@given(cases())
+@settings(max_examples=500)
+def test_row_6_decides_unasked_exactly_what_it_would_answer_to_any_worker(asked: Case) -> None:
+    """Whichever copy a worker held: nothing was granted, so none can be stale."""
+    fresh = replace(asked.operation, granted_question=None)
+    if fresh.attempt == 0:
+        fresh = replace(fresh, granted_copy=None)
+    decision = answer(replace(asked, operation=fresh, question=structs.replace(asked.question, renews=None)))
+    expected = decision.settles if decision.row == 6 and not fresh.settled else None
+    assert refused_unasked(asked.key, fresh, asked.wall_clock) == expected
 
 
 # Questions that come again, and renewals

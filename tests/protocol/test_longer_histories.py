@@ -110,6 +110,7 @@ class LongHistories(RuleBasedStateMachine):
     @rule(seconds=st.floats(0, 9))
     def wait(self, seconds: float) -> None:
         self.world.advance(seconds)
+        self.world.expire()
         self.world.poll()
 
     @rule(name=st.sampled_from(sorted(FAULTS)))

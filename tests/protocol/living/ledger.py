@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from federation.contract.outcomes import Outcome, OutcomeKind
-from federation.protocol.answer_table import Case, Limits, answer
+from federation.protocol.answer_table import Case, Limits, answer, refused_unasked
 from federation.protocol.envelope import Answer, Question, Report
 from federation.protocol.lease import Stamp
 from federation.protocol.ledger import (
@@ -76,6 +76,14 @@ class Truth:
                 self.outbox.add(operation)
                 renewed.append(facts)
         return sorted(renewed, key=lambda o: (o.key, o.sequence))
+
+    def refuse_unasked(self, now: Stamp, wall: float) -> None:
+        """End what may not start any more and nobody asks for."""
+        for key in list(self.keys):
+            head = next(iter(self.unsettled(key)), None)
+            refusal = refused_unasked(self.keys[key], head, wall) if head is not None else None
+            if head is not None and refusal is not None:
+                self.settle(head, refusal, now)
 
     def resolve(self, key: str, now: Stamp) -> bool:
         """What an operator does with a parked key; False when it is too early."""

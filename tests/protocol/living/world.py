@@ -307,6 +307,10 @@ class World:
             self.late += manager.given_up
             manager.given_up.clear()
 
+    def expire(self) -> None:
+        """A manager looks for what was cancelled or is late; the publishers are not told."""
+        self.truth.refuse_unasked(self.random.choice(self.managers).stamp(self.now), self.now)
+
     def sweep(self) -> None:
         """Publish again what waits at the head of its key and stands in no outbox."""
         for key, facts in self.truth.keys.items():

@@ -233,6 +233,11 @@ class Draft:
         handled = self.machinery.remembered(manager_side.settle_unknown, self.key, self.operations[sequence - 1])
         self._write(sequence, handled)
 
+    def refuse_unasked(self, sequence: int) -> None:
+        """The manager ends what may not start any more and nobody asks for."""
+        operation = self.operations[sequence - 1]
+        self._write(sequence, self.machinery.remembered(manager_side.refuse_unasked, self.key, operation, sequence))
+
     def settled(self, sequence: int) -> None:
         """An outcome was committed: the outbox row is gone, and the publisher is told."""
         self.outbox = tuple(s for s in self.outbox if s != sequence)

@@ -97,6 +97,13 @@ class Events:
                     change = partial(then.handles, index=index, elsewhere=elsewhere)
                     yield Label("manager handles", (worker.pipe[0],)), change
         head = world.key.position + 1
+        if head <= len(world.operations):
+            operation = world.operations[head - 1]
+            if self.machinery.remembered(manager_side.refuse_unasked, world.key, operation, head).settled:
+                yield (
+                    Label("manager refuses unasked", (head,)),
+                    partial(then.refused_unasked, sequence=head, elsewhere=elsewhere),
+                )
         if self.machinery.parts.sweeper and stuck(world, head) and abandoned(world, head, self.machinery.parts.whole):
             yield Label("sweeper republishes", (head,)), partial(then.sweeps, sequence=head)
 

@@ -189,6 +189,12 @@ def sweeps(draft: Draft, sequence: int) -> None:
     draft.republish([sequence])
 
 
+def refused_unasked(draft: Draft, sequence: int, *, elsewhere: bool) -> None:
+    """A manager, this one or another, ends what was cancelled or is late and was never granted."""
+    draft.elsewhere = elsewhere
+    draft.refuse_unasked(sequence)
+
+
 def amended(draft: Draft, number: int, operation: OperationState) -> None:
     """A wish to cancel is written, or a deadline passes."""
     draft.operations[number] = operation

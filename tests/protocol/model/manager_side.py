@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from federation.protocol import ledger
-from federation.protocol.answer_table import Case
+from federation.protocol.answer_table import Case, refused_unasked
 from federation.protocol.envelope import Question, Report
 from federation.protocol.lease import Stamp
 from federation.protocol.ledger import Dropped, KeyFacts, OperationFacts, resolve, settle
@@ -93,6 +93,17 @@ def settle_unknown(key: KeyState, operation: OperationState, _parts: Parts) -> H
     facts = _operation_facts(operation, key.position + 1)
     applied = settle(_key_facts(key), facts, OUTCOMES["unknown"], NOW)
     return Handled(_key_state(applied.key), _operation_state(applied.operation, "unknown"), settled="unknown")
+
+
+def refuse_unasked(key: KeyState, operation: OperationState, sequence: int, _parts: Parts) -> Handled:
+    """The real refusal of what was cancelled or is late while no worker asks; nothing is settled where there is none."""
+    key_facts, facts = _key_facts(key), _operation_facts(operation, sequence)
+    refusal = refused_unasked(key_facts, facts, WALL_CLOCK)
+    if refusal is None:
+        return Handled(key, operation)
+    applied = settle(key_facts, facts, refusal, NOW)
+    kind = refusal.kind.value
+    return Handled(_key_state(applied.key), _operation_state(applied.operation, kind), settled=kind)
 
 
 def wait_before_resolve(key: KeyState, parts: Parts) -> int:
