@@ -4,13 +4,15 @@
 2. Every living manager may own ceil(shards / living managers); what it has above that it gives up, what is free up to
    that it takes.  So shards move only from managers that have too many, or that are gone.
 3. All of it happens under locks on all claims.  Time is the database's own where there can be several machines.
+4. No claim is longer than ``ttl``: one that ends much later than that was made before the clock was set back and counts
+   as expired, or a manager that died then would own its shards until the clock has caught up.
 """
 
 from __future__ import annotations
 
 import math
 
-from sqlalchemy import Connection, delete, func, select, text, update
+from sqlalchemy import Connection, delete, func, or_, select, text, update
 
 from federation.protocol.partition_map import SHARDS
 from federation.store.session import insert_into
@@ -26,8 +28,9 @@ def claim_shards(connection: Connection, manager: str, now_wall: float, ttl: flo
     _renew_manager(connection, manager, now, ttl)
     living = connection.execute(select(func.count()).select_from(MANAGERS)).scalar_one()
     share = math.ceil(SHARDS / living)
-    mine = [shard for shard, (owner, expires) in owners.items() if owner == manager and expires > now]
-    free = [shard for shard, (owner, expires) in owners.items() if owner is None or expires <= now]
+    latest = now + 2 * ttl
+    mine = [shard for shard, (owner, expires) in owners.items() if owner == manager and now < expires <= latest]
+    free = [shard for shard, (owner, expires) in owners.items() if owner is None or not now < expires <= latest]
     kept, given_up = mine[:share], mine[share:]
     owned = [*kept, *free[: share - len(kept)]]
     if given_up:
@@ -62,7 +65,8 @@ def _now(connection: Connection, now_wall: float) -> float:
 
 
 def _renew_manager(connection: Connection, manager: str, now: float, ttl: float) -> None:
-    connection.execute(delete(MANAGERS).where(MANAGERS.c.expires_at <= now, MANAGERS.c.id != manager))
+    gone = or_(MANAGERS.c.expires_at <= now, MANAGERS.c.expires_at > now + 2 * ttl)
+    connection.execute(delete(MANAGERS).where(gone, MANAGERS.c.id != manager))
     row = {"id": manager, "expires_at": now + ttl}
     statement = insert_into(connection.dialect.name, MANAGERS).values(row)
     expires = {"expires_at": row["expires_at"]}

@@ -15,7 +15,8 @@ class WorkerSettings:
     ``drain_timeout`` is how long running operations may take to finish once the worker is asked to leave;
     ``stuck_after`` how long revoked calls may take every slot before the worker gives itself up;
     ``report_timeout`` how long a broker may take to confirm an outcome before it is sent again;
-    ``close_timeout`` bounds each step of closing.  ``max_outcome_bytes`` stays below what the bus carries.
+    ``close_timeout`` bounds each step of closing.  ``max_outcome_bytes`` stays below what the bus carries
+    (1 MiB) by more than the rest of a report takes: one that cannot be sent would be tried for ever.
     """
 
     worker: str
@@ -28,7 +29,7 @@ class WorkerSettings:
     report_timeout: float = 30.0
     progress_every: float = 0.5
     close_timeout: float = 5.0
-    max_outcome_bytes: int = 1 << 20
+    max_outcome_bytes: int = 960 << 10
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
 

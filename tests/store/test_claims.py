@@ -95,3 +95,10 @@ def test_on_sqlite_the_clock_of_the_one_machine_counts(store):
     assert store.claim_shards("m1", 1000.0, LONG) == ALL
     assert store.claim_shards("m2", 1000.0 + LONG - 1, LONG) == frozenset()
     assert store.claim_shards("m2", 1000.0 + LONG, LONG) == ALL
+
+
+@ON_SQLITE
+def test_claims_from_before_the_clock_was_set_back_hold_nobody_up(store):
+    assert store.claim_shards("dead", 100_000.0, LONG) == ALL
+    assert store.claim_shards("heir", 1000.0, LONG) == ALL
+    assert store.claim_shards("heir", 999.0, LONG) == ALL, "a small step back is none"
