@@ -58,7 +58,12 @@ def test_what_comes_out_of_the_door_holds_no_user_data_and_no_password_of_a_url(
     spec = {
         "name": "secret",
         "flavour": {"vcpus": 1, "memory_bytes": 1 << 30},
-        "boot": {"kind": "image", "url": "https://me:hidden@images/x", "checksum": "sha256:" + "0" * 64, "format": "qcow2"},
+        "boot": {
+            "kind": "image",
+            "url": "https://me:hidden@images/x",
+            "checksum": "sha256:" + "0" * 64,
+            "format": "qcow2",
+        },
         "guest": {"user_data": "password: swordfish"},
     }
     replies = [door.call("submit", {"name": "create", "cluster": "lab", "arguments": {"spec": spec}})]
