@@ -98,7 +98,8 @@ class Publisher:
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._sendable: deque[Command] = deque()
         self._in_flight = 0
-        self._confirmed: list[tuple[str, int]] = []
+        self._confirmed: dict[tuple[str, int], None] = {}
+        self._flushed: dict[tuple[str, int], None] = {}
         self._swept: dict[str, tuple[int, float]] = {}
         self._polled: tuple[str, int] | None = None
         self._timers = _Timers()
@@ -200,6 +201,8 @@ class Publisher:
         known = self._known.get((command.key, command.sequence))
         if known is not None and known.round >= command.round:
             return
+        if (command.operation, command.round) in self._confirmed or (command.operation, command.round) in self._flushed:
+            return  # a look into the outbox was faster than the word that it was accepted
         self._known[command.key, command.sequence] = command
         unsent = Unsent(command.operation, command.sequence, command.round)
         self._enqueue(command.key, self._core.accepted(command.key, unsent))
@@ -208,7 +211,7 @@ class Publisher:
         key, sequence = command.key, command.sequence
         if certain:
             self.counters.confirmed += 1
-            self._confirmed.append((command.operation, command.round))
+            self._confirmed[command.operation, command.round] = None
             if self._known.get((key, sequence)) is command:
                 del self._known[key, sequence]
             self._enqueue(key, self._core.confirmed(key, sequence, command.round))
@@ -241,13 +244,14 @@ class Publisher:
         self._inbox.put(Published(command, certain))
 
     def _flush(self) -> None:
-        copies, self._confirmed = self._confirmed, []
+        copies, self._confirmed = self._confirmed, {}
         try:
             with self._store.transaction() as transaction:
                 transaction.confirmed(copies)
         except StoreUnavailable:
-            self._confirmed = copies + self._confirmed
+            self._confirmed = {**copies, **self._confirmed}
             raise
+        self._flushed = copies
 
     def _final_flush(self) -> None:
         try:
@@ -290,7 +294,7 @@ class Publisher:
 
     def _poll(self) -> None:
         """Operations that another manager accepted into our shards."""
-        unflushed = set(self._confirmed)
+        unflushed = self._confirmed.keys()
         with self._store.reading() as transaction:
             page = transaction.waiting_copies(self.shards, _POLL_CHUNK, self._polled)
             news = [c.operation for c in page if (c.operation, c.round) not in unflushed and self._is_news(c)]

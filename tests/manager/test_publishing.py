@@ -1,9 +1,11 @@
 """The outbox reaches the broker: in order, in new rounds where that is not certain, whoever owns the shard."""
 
-from manager.world import World, failed
+from manager.world import CLUSTER, World, failed
 
 from federation.contract.outcomes import OutcomeKind
 from federation.protocol.ledger import settle
+from federation.protocol.partition_map import shard_of
+from federation.protocol.records import Outgoing
 from federation.store import open_store
 
 
@@ -132,3 +134,16 @@ def test_a_copy_that_the_bus_cannot_take_at_all_is_tried_again(world):
     world.bus.publish = break_once
     made = world.create()
     world.until(lambda: sent(world, made.key) == [(1, 2)])
+
+
+def test_an_operation_that_a_look_into_the_outbox_found_first_is_not_published_twice(make_world):
+    world = make_world(confirm_flush=30.0)
+    world.furnish()
+    made = world.create()
+    world.until(lambda: world.manager.publisher.counters.confirmed == 1)
+    world.manager.publisher.accepted(
+        [Outgoing(shard=shard_of(CLUSTER, made.partition), command=world.bus.published[0])]
+    )
+    other = world.create("web-2")
+    world.until(lambda: sent(world, other.key))
+    assert sent(world, made.key) == [(1, 1)]
