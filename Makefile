@@ -27,7 +27,7 @@ demo-real: $(VENV)/.all parts ## The same main job on RabbitMQ, libvirt and a re
 
 test: $(VENV)/.all parts ## Every test, on real parts
 	$(BIN)/python -m pytest -n 2 -m "not ($(REAL))"
-	$(BIN)/python -m pytest -m "$(REAL)"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(REAL)"
 
 check: $(VENV)/.check ## Format, lint, types, import rules, docs
 	$(BIN)/ruff format --check --quiet .
