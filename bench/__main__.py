@@ -20,13 +20,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # also when run as `py
 
 from broker import Broker, own_broker
 from bus_comparison import compare
+from failover import measure as measure_failover
+from libvirt_tax import measure as measure_libvirt_tax
 from operations import measure
 
 LATEST = Path(__file__).with_name("results") / "latest.json"
 _PACKAGES = ("driver-federation", "oslo.messaging", "amqp", "kombu", "msgspec", "msgpack", "sqlalchemy")
 Bench = Callable[..., dict[str, Any]]
 
-BENCHES: dict[str, Bench] = {"bus": compare, "operations": measure}
+BENCHES: dict[str, Bench] = {
+    "bus": compare,
+    "operations": measure,
+    "failover": measure_failover,
+    "libvirt": measure_libvirt_tax,
+}
 
 
 def machine(broker: Broker) -> dict[str, Any]:
