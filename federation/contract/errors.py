@@ -26,7 +26,7 @@ class Effect(enum.StrEnum):
     """What is known of the effect of an operation that ended with an error."""
 
     NONE = "none"
-    """Nothing happened on the hypervisor."""
+    """Nothing is changed on the hypervisor: it was not tried, or what was tried has been undone."""
     FINAL = "final"
     """It was tried, it failed, nothing is left half done; the same request would fail again."""
     RETRYABLE = "retryable"
@@ -152,6 +152,24 @@ class HypervisorRefused(OperationError):
     next_move = "Read the hypervisor's words in the message."
 
 
+class GuestRefused(OperationError):
+    """The guest, or the agent in it, was asked and objected."""
+
+    code = "guest_refused"
+    fault = Fault.CALLER
+    effect = Effect.FINAL
+    next_move = "Read the guest's words in the message and change what it objects to."
+
+
+class BackendUnavailable(OperationError):
+    """Storage or a network that the hypervisor needs for it did not answer; the driver undid what it had done."""
+
+    code = "backend_unavailable"
+    fault = Fault.HYPERVISOR
+    effect = Effect.RETRYABLE
+    next_move = "Bring the storage or network that the message names back, then try again."
+
+
 class Conflict(OperationError):
     """Somebody else changed the instance on the hypervisor at the same time; nothing was overwritten."""
 
@@ -274,6 +292,8 @@ CATALOGUE: dict[str, type[OperationError]] = {
         PermissionDenied,
         HypervisorUnreachable,
         HypervisorRefused,
+        GuestRefused,
+        BackendUnavailable,
         Conflict,
         TimedOut,
         Cancelled,

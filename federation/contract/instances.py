@@ -10,21 +10,26 @@ from msgspec import Meta
 
 from federation.contract.capabilities import Capability, NeedsCapability
 from federation.contract.fields import (
+    LINE,
     Checksum,
     DiskBytes,
+    ExistingName,
     Extensions,
-    InstanceId,
     InstanceName,
     MacAddress,
     MemoryBytes,
     Metadata,
     NodeName,
-    ShortText,
+    NonEmptyText,
+    PageToken,
+    PoolName,
     SshKey,
     Url,
     UserData,
     VcpuCount,
+    VlanId,
 )
+from federation.contract.since import since
 
 
 class PowerState(enum.StrEnum):
@@ -36,6 +41,13 @@ class PowerState(enum.StrEnum):
     SUSPENDED = "suspended"
     """Memory saved to storage, processors gone."""
     CRASHED = "crashed"
+    UNKNOWN = "unknown"
+    """The hypervisor does not say, or says what this release has no word for."""
+
+    @classmethod
+    def _missing_(cls, _value: object) -> PowerState:
+        """What a newer release calls by a word of its own is unknown to an older one."""
+        return cls.UNKNOWN
 
 
 class Firmware(enum.StrEnum):
@@ -99,11 +111,14 @@ class BootTemplate(
     tag_field="kind",
     tag="template",
 ):
-    """Boot from a clone of a template."""
+    """Boot from a clone of a template; ``linked`` shares the template's unchanged blocks instead of copying them."""
 
     capability: ClassVar[Capability] = Capability.BOOT_TEMPLATE
-    template: ShortText
+    template: ExistingName
+    pool: PoolName = ""
     linked: bool = False
+    size_bytes: DiskBytes | None = None
+    """Size of the root disk; None means the template's own."""
 
 
 class BootVolume(
@@ -115,10 +130,16 @@ class BootVolume(
     tag_field="kind",
     tag="volume",
 ):
-    """Boot from a volume that exists; it outlives the instance."""
+    """Boot from a volume that exists and that no instance uses; it outlives the instance.
+
+    ``format`` None means the hypervisor's own (libvirt: qcow2, vSphere: vmdk, Hyper-V: vhdx); it is never guessed from
+    what the volume holds.
+    """
 
     capability: ClassVar[Capability] = Capability.BOOT_VOLUME
-    volume: ShortText
+    volume: ExistingName
+    pool: PoolName = ""
+    format: ImageFormat | None = None
 
 
 class BootKernel(
@@ -137,7 +158,7 @@ class BootKernel(
     kernel_checksum: Checksum
     initrd_url: Url
     initrd_checksum: Checksum
-    command_line: Annotated[str, Meta(max_length=2048)] = ""
+    command_line: Annotated[str, Meta(max_length=2048, pattern=LINE)] = ""
 
 
 BootSource = BootImage | BootTemplate | BootVolume | BootKernel
@@ -154,8 +175,10 @@ class Interface(msgspec.Struct, NeedsCapability, frozen=True, kw_only=True, forb
     """A network interface; ``mac`` None lets the driver derive one from the instance's id."""
 
     capability: ClassVar[Capability] = Capability.INTERFACES
-    network: ShortText
+    network: NonEmptyText
     mac: MacAddress | None = None
+    vlan: VlanId | None = None
+    """Needs the capability ``vlan``; None leaves the frames as the network has them."""
 
 
 class GuestSetup(msgspec.Struct, NeedsCapability, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,11 +204,14 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class DiskFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """A disk as the hypervisor shows it."""
+    """A disk as the hypervisor shows it; ``name`` stays the same while it is attached (metrics refer to it)."""
 
     name: str
     size_bytes: int | None = None
     source: str = ""
+    volume: str | None = None
+    """Name of the volume that attach_volume or a boot source gave; None for the instance's own disks."""
+    pool: str | None = None
 
 
 class InterfaceFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,28 +219,54 @@ class InterfaceFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     mac: str
     network: str = ""
+    vlan: int | None = None
+    addresses: tuple[str, ...] = ()
+    """IP addresses that the guest or the network reports; empty when nobody knows."""
+
+
+class GuestFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent in the guest reports."""
+
+    agent: bool = False
+    """Whether an agent answers now."""
+    hostname: str = ""
+    system: str = ""
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
-    """An instance as the hypervisor shows it; ``owned`` is false for machines that are not ours (never touched)."""
+    """An instance as the hypervisor shows it.
+
+    ``owned`` is false for machines that are not ours (never touched); their ``id`` is the hypervisor's own UUID in lower
+    case, by which they can be adopted, and their ``metadata`` is empty.
+    """
 
     id: str
     name: str
     node: str
     power_state: PowerState
-    vcpus: int
-    memory_bytes: int
+    vcpus: int | None = None
+    memory_bytes: int | None = None
+    """None, like vcpus, where the hypervisor does not say (an inaccessible machine)."""
     owned: bool = True
     disks: tuple[DiskFacts, ...] = ()
     interfaces: tuple[InterfaceFacts, ...] = ()
     metadata: dict[str, str] = {}
+    guest: GuestFacts | None = None
+    hot_resize: Annotated[bool | None, since("1.1")] = None
+    """Whether this very instance can grow while it runs; None where nobody said."""
 
 
 class InstancePage(msgspec.Struct, frozen=True, kw_only=True):
-    """Some instances in the order of their ids; ``next`` continues after the last, None means that this was all."""
+    """Some instances in the order of their ids; ``next`` continues after them, only None means that this was all.
+
+    A page may hold fewer than were asked for, even none.
+
+    ``unreachable`` names the nodes that did not answer: what they hold is missing here and says nothing of its fate.
+    """
 
     instances: tuple[Instance, ...]
-    next: InstanceId | None = None
+    next: PageToken | None = None
+    unreachable: tuple[NodeName, ...] = ()
 
 
 class ConsoleOutput(msgspec.Struct, frozen=True, kw_only=True):

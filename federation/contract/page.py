@@ -1,15 +1,17 @@
-"""The generated parts of docs/contract.md and the release file; ``python -m federation.contract.page`` writes both.
+"""The generated parts of the pages about the contract, and the current release's file.
 
-What stands between ``<!-- generated: NAME -->`` and ``<!-- end -->`` in the page is made here; the rest is prose.  A test
+``python -m federation.contract.page`` writes them; with ``--freeze`` it freezes the current release as well, or says why it
+cannot be.  What stands between ``<!-- generated: NAME -->`` and ``<!-- end -->`` in a page is made here; the rest is prose.  A test
 compares the files with what would be written.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +19,21 @@ import msgspec
 
 from federation.contract.capabilities import MEANING
 from federation.contract.errors import CATALOGUE
+from federation.contract.evolution.checking import FILE_RULES, may_freeze
+from federation.contract.evolution.comparison import BOOKS
+from federation.contract.evolution.frozen import ReleaseFiles
+from federation.contract.field_words import field_words
 from federation.contract.operations import DECLARED, Operation
-from federation.contract.release import CURRENT, snapshot
+from federation.contract.release import CURRENT, classes_of
 
-RELEASES = Path(__file__).with_name("releases")
+PAGES = ("docs/contract.md", "docs/explanation/evolution.md")
+"""The pages with generated parts, from the repository's root."""
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def render(page: str) -> str:
     """The page with its generated parts made anew; KeyError names a part that nobody makes."""
     return _BLOCK.sub(lambda block: block[1] + "\n" + _PARTS[block[2]]() + "\n" + block[3], page)
-
-
-def release_text() -> str:
-    """What the current release's file holds."""
-    return json.dumps(snapshot(), indent=1, ensure_ascii=False, default=str) + "\n"
-
-
-def release_file() -> Path:
-    """Where the current release's file is."""
-    return RELEASES / f"{CURRENT}.json"
 
 
 def _operations() -> str:
@@ -46,7 +43,9 @@ def _operations() -> str:
 def _operation(operation: Operation) -> Iterator[str]:
     yield f"### `{operation.name}`"
     yield ""
-    yield operation.summary + " " + _first_line(operation.request)
+    yield operation.summary
+    yield ""
+    yield _markdown(inspect.cleandoc(operation.request.__doc__ or ""))
     yield ""
     yield "| | |"
     yield "|---|---|"
@@ -70,20 +69,22 @@ def _fields(kind: type[msgspec.Struct]) -> Iterator[str]:
         return
     schema = msgspec.json.schema(kind)
     properties: dict[str, Any] = schema["$defs"][kind.__name__]["properties"]
+    words = field_words(kind)
     yield "| argument | type | default | |"
     yield "|---|---|---|---|"
     for field in fields:
         described = properties[field.encode_name]
         default = "required" if field.required else f"`{json.dumps(described.get('default'))}`"
-        yield f"| `{field.encode_name}` | {_type(described)} | {default} | {described.get('description', '')} |"
+        yield f"| `{field.encode_name}` | {type_words(described)} | {default} | {_about(field.encode_name, described, words)} |"
     yield ""
 
 
-def _type(schema: dict[str, Any]) -> str:
+def type_words(schema: Mapping[str, Any]) -> str:
+    """A field's JSON Schema in the few words of a table's cell."""
     if "$ref" in schema:
         return f"`{schema['$ref'].rsplit('/', 1)[-1]}`"
     if "anyOf" in schema:
-        return " or ".join(_type(one) for one in schema["anyOf"])
+        return " or ".join(type_words(one) for one in schema["anyOf"])
     limits = {
         "minimum": "≥",
         "maximum": "≤",
@@ -113,25 +114,54 @@ def _types() -> str:
     kinds = [kind for operation in DECLARED for kind in (operation.request, operation.result)]
     _, components = msgspec.json.schema_components(kinds)
     requests = {operation.request.__name__ for operation in DECLARED}
+    classes = {kind.__name__: kind for kind in classes_of(kinds)}
     lines: list[str] = []
     for name, schema in components.items():
         if name in requests:
             continue
-        lines += [f"### `{name}`", "", schema.get("description", ""), ""]
+        words = field_words(classes[name]) if "properties" in schema else {}
+        lines += [f"### `{name}`", "", _markdown(inspect.cleandoc(schema.get("description", ""))), ""]
         if "enum" in schema:
             lines += ["One of " + ", ".join(f"`{value}`" for value in schema["enum"]) + ".", ""]
         if schema.get("properties"):
             lines += ["| field | type | |", "|---|---|---|"]
             required = set(schema.get("required", []))
             for field, described in schema["properties"].items():
-                must = "required" if field in required else ""
-                lines.append(f"| `{field}` | {_type(described)} | {described.get('description', must)} |")
+                must = "required; " if field in required else ""
+                about = _about(field, described, words)
+                lines.append(f"| `{field}` | {type_words(described)} | {(must + about).removesuffix('; ')} |")
             lines.append("")
     return "\n".join(lines)
 
 
+def _rules() -> str:
+    lines: list[str] = []
+    for book in BOOKS:
+        lines += [
+            f"### About {book.subject}",
+            "",
+            "| rule | direction | weight | fires when | what to do |",
+            "|---|---|---|---|---|",
+        ]
+        for rule in book.rules:
+            lines.append(f"| `{rule.name}` | {rule.direction} | {rule.weight} | {rule.text} | {rule.action} |")
+        lines.append("")
+    lines += ["### About the files", "", "| rule | fires when |", "|---|---|"]
+    lines += [f"| `{name}` | {text} |" for name, text in FILE_RULES.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _about(field: str, described: Mapping[str, Any], words: Mapping[str, str]) -> str:
+    """What is said of a field: by its type, and by the words under it in the source."""
+    return _markdown(" ".join(each for each in (described.get("description"), words.get(field)) if each))
+
+
+def _markdown(text: str) -> str:
+    return text.replace("``", "`").replace("|", "\\|") if "``" in text else text
+
+
 def _first_line(kind: type) -> str:
-    return (kind.__doc__ or "").strip().splitlines()[0]
+    return _markdown((kind.__doc__ or "").strip().splitlines()[0])
 
 
 _PARTS: dict[str, Callable[[], str]] = {
@@ -139,15 +169,23 @@ _PARTS: dict[str, Callable[[], str]] = {
     "errors": _errors,
     "capabilities": _capabilities,
     "types": _types,
+    "rules": _rules,
 }
 
 
-def main(page: Path) -> None:
-    """Write the page's generated parts and the release file."""
-    page.write_text(render(page.read_text(encoding="utf-8")), encoding="utf-8")
-    RELEASES.mkdir(exist_ok=True)
-    release_file().write_text(release_text(), encoding="utf-8")
+def main(arguments: list[str], files: ReleaseFiles | None = None) -> str | None:
+    """Write the pages' generated parts and the release file, freeze it if told to; returns what went wrong."""
+    files = files or ReleaseFiles()
+    for page in map(Path, PAGES):
+        page.write_text(render(page.read_text(encoding="utf-8")), encoding="utf-8")
+    files.write_draft()
+    if "--freeze" not in arguments:
+        return None
+    if reasons := may_freeze(files):
+        return "\n".join([f"release {CURRENT} is not frozen:", *reasons])
+    files.freeze()
+    return None
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/contract.md"))
+    sys.exit(main(sys.argv[1:]))
