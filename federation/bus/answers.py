@@ -8,7 +8,7 @@ from collections.abc import Callable
 from federation.bus.envelope_codec import decode_answer, encode_answer
 from federation.bus.errors import BadMessage, BodyTooLarge
 from federation.bus.link import Consumption, Delivery, Link, Subscription
-from federation.bus.topology import answers_items, answers_queue
+from federation.bus.topology import answers_exchange, answers_items, answers_queue
 from federation.protocol.envelope import Answer
 
 LOG = logging.getLogger(__name__)
@@ -20,20 +20,23 @@ class AnswerSender:
     def __init__(self, link: Link) -> None:
         self._link = link
 
-    def answer(self, worker_id: str, answer: Answer) -> None:
-        """Send; raises BusOverloaded, BodyTooLarge, CannotEncode or LinkClosed."""
-        self._link.publish(encode_answer(worker_id, answer))
+    def answer(self, cluster: str, worker_id: str, answer: Answer) -> None:
+        """Send to a cluster that was declared; raises BusOverloaded, BodyTooLarge, CannotEncode or LinkClosed."""
+        self._link.publish(encode_answer(cluster, worker_id, answer))
 
 
 class AnswerReceiver:
     """A worker's own queue of answers: exclusive, gone with its connection, and declared again with the next.
 
-    ``on_answer`` is called on the link's thread and must return at once.
+    ``on_answer`` is called on the link's thread and must return at once.  ``confined``: a manager has declared the
+    exchange, this worker's user may not.
     """
 
-    def __init__(self, link: Link, cluster: str, worker_id: str, on_answer: Callable[[Answer], None]) -> None:
+    def __init__(
+        self, link: Link, cluster: str, worker_id: str, on_answer: Callable[[Answer], None], *, confined: bool = False
+    ) -> None:
         self._link = link
-        self._items = answers_items(cluster, worker_id)
+        self._items = [*([] if confined else [answers_exchange(cluster)]), *answers_items(cluster, worker_id)]
         self._queue = answers_queue(cluster, worker_id)
         self._on_answer = on_answer
         self._subscription: Subscription | None = None

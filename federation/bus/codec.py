@@ -6,7 +6,6 @@ service; an integer beyond 64 bits travels as extension type 1 (two's complement
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgpack
@@ -20,6 +19,8 @@ BIG_INTEGER = 1
 LONGEST_INTEGER_BYTES = 1024
 DEFAULT_LIMIT_BYTES = 1024 * 1024
 """Limit of a body unless the caller says otherwise; far below RabbitMQ 4's 16 MiB."""
+_BYTES_MARKERS = (b"\xc4", b"\xc5", b"\xc6")
+"""One of these begins every byte string (msgpack's bin 8, 16 and 32)."""
 _SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
 
 
@@ -51,7 +52,9 @@ def decode(body: bytes, limit_bytes: int | None = None) -> Any:
         raise
     except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
         raise BadMessage(f"the body is not msgpack: {str(error) or type(error).__name__}") from error
-    _check_keys(value)
+    # msgpack lets only text and bytes be keys (strict_map_key); without a bytes marker there are no bytes.
+    if any(marker in body for marker in _BYTES_MARKERS):
+        _check_keys(value)
     return value
 
 
@@ -62,17 +65,18 @@ def _check_keys(value: object) -> None:
 
 
 def _all_keys_are_strings(value: object) -> bool:
-    # Every body goes through here twice: exact types first, the rest by isinstance.
+    # Most bodies go through here: exact types first, the rest by isinstance.
     if isinstance(value, dict):
-        for key in value:
+        for key, child in value.items():
             if type(key) is not str and not isinstance(key, str):
                 return False
-        children: Iterable[object] = value.values()
+            if type(child) not in _SCALARS and not _all_keys_are_strings(child):
+                return False
     elif isinstance(value, list | tuple):
-        children = value
-    else:
-        return True
-    return all(type(child) in _SCALARS or _all_keys_are_strings(child) for child in children)
+        for child in value:
+            if type(child) not in _SCALARS and not _all_keys_are_strings(child):
+                return False
+    return True
 
 
 def _first_odd_key(value: object, path: str) -> str:

@@ -73,7 +73,10 @@ class CommandConsumer:
 
     def start(self, timeout: float = 60.0) -> None:
         """Consume; raises BrokerRefused when a partition's queue is missing or forbidden."""
-        wishes = [Consumption(queue, consumer_priority(self._worker_id, queue)) for queue in self._queues]
+        wishes = [
+            Consumption(queue, consumer_priority(self._worker_id, queue), reader=self._worker_id)
+            for queue in self._queues
+        ]
         subscription = self._link.subscribe(wishes, self._prefetch, self._deliver, self._lost, timeout)
         self._settler.attach(subscription)
 

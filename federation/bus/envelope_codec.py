@@ -20,7 +20,7 @@ from oslo_messaging.rpc.dispatcher import RPCDispatcher
 from federation.bus import codec
 from federation.bus.errors import BadMessage, BodyTooLarge
 from federation.bus.link import Delivery, Publication
-from federation.bus.topology import ANSWERS, COMMANDS, RESULTS, command_key, read_result_key, result_key
+from federation.bus.topology import COMMANDS, RESULTS, answers_exchange, command_key, read_result_key, result_key
 from federation.contract.release import CURRENT
 from federation.protocol.envelope import Answer, Command, Progress, Question, Report, Result
 
@@ -128,10 +128,12 @@ def decode_result(delivery: Delivery, limit_bytes: int = codec.DEFAULT_LIMIT_BYT
     return result
 
 
-def encode_answer(worker: str, answer: Answer, limit_bytes: int = codec.DEFAULT_LIMIT_BYTES) -> Publication:
+def encode_answer(
+    cluster: str, worker: str, answer: Answer, limit_bytes: int = codec.DEFAULT_LIMIT_BYTES
+) -> Publication:
     """The publication of an answer to a worker; raises CannotEncode or BodyTooLarge."""
     body = _encode_struct(answer, ANSWER_TARGET, limit_bytes)
-    return Publication(ANSWERS.name, worker, body, persistent=False, mandatory=False)
+    return Publication(answers_exchange(cluster).name, worker, body, persistent=False, mandatory=False)
 
 
 def decode_answer(delivery: Delivery, limit_bytes: int = codec.DEFAULT_LIMIT_BYTES) -> Answer:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 
 class PublishResult(enum.Enum):
     """What became of one publication."""
@@ -56,14 +58,13 @@ class Binding:
     routing_key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """One message on its way out."""
+class Publication(msgspec.Struct, frozen=True):
+    """One message on its way out; a struct, like Delivery, because they are made many thousand times a second."""
 
     exchange: str
     routing_key: str
     body: bytes
-    headers: Mapping[str, object] = field(default_factory=dict)
+    headers: Mapping[str, object] = {}
     message_id: str | None = None
     correlation_id: str | None = None
     reply_to: str | None = None
@@ -73,8 +74,7 @@ class Publication:
     expiration_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """One message that arrived and waits to be settled.
 
     ``delivery_count`` is how often the broker had delivered it before (``x-delivery-count``, 0 at first);
@@ -98,12 +98,16 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Consumption:
-    """A wish to consume one queue; among consumers of a queue the highest priority is served (or active) first."""
+    """A wish to consume one queue; among consumers of a queue the highest priority is served (or active) first.
+
+    ``reader`` names who reads, in the consumer's tag, for those who look at the broker.
+    """
 
     queue: str
     priority: int = 0
     exclusive: bool = False
     no_ack: bool = False
+    reader: str = ""
 
 
 class Subscription(Protocol):
@@ -151,8 +155,17 @@ class Link(Protocol):
     def queue_depth(self, name: str, timeout: float = 10.0) -> tuple[int, int] | None:
         """(ready messages, consumers) by a passive declare, or None when there is no such queue."""
 
-    def publish(self, publication: Publication, on_settled: Callable[[PublishResult], None] | None = None) -> None:
+    def publish(
+        self,
+        publication: Publication,
+        on_settled: Callable[[PublishResult], None] | None = None,
+        *,
+        more: bool = False,
+    ) -> None:
         """Send, pipelined.
+
+        ``more`` says that the caller settles or publishes something else on this link right after, and that both may
+        leave together then.
 
         With ``on_settled`` the publication is confirmed and the callback is called exactly once; without, nothing is
         said of its fate.  Raises BusOverloaded when more than the link's limit of publications wait, BodyTooLarge.

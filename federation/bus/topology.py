@@ -2,14 +2,17 @@
 
 Rules:
 
-1. Nothing goes through the default exchange.  Exchanges are durable; commands, results, answers and dead letters have
-   one each.
+1. Nothing goes through the default exchange.  Exchanges are durable; commands, results and dead letters have one each,
+   answers one for each cluster.
 2. A command queue is a quorum queue with a single active consumer, an explicit delivery limit, at-least-once
    dead-lettering (which RabbitMQ only has together with ``x-overflow: reject-publish``), a length limit, and a consumer
    timeout above the longest deadline.  Its name carries the cluster's epoch.
 3. Outcomes carry the routing key ``outcome.<cluster>.<partition>``, so that a topic permission confines a worker's user
    to its cluster, into a fixed number of results queues.
 4. The manager declares all that is shared; a worker declares its own answers queue only.
+5. Answers have an exchange per cluster, for whoever may bind a queue to a direct exchange may bind it by any key.  (A
+   topic exchange, whose keys RabbitMQ checks, was tried: when an exclusive queue had gone with its connection and was
+   declared again by the same name, its new binding was now and then lost, also rabbitmq/rabbitmq-server issue 2079.)
 """
 
 from __future__ import annotations
@@ -23,7 +26,6 @@ from federation.protocol.partition_map import SHARDS, shard_of
 
 COMMANDS = Exchange("federation.commands", "direct")
 RESULTS = Exchange("federation.results", "topic")
-ANSWERS = Exchange("federation.answers", "direct")
 DEAD = Exchange("federation.dead", "fanout")
 DEAD_QUEUE = "federation.dead"
 
@@ -122,30 +124,43 @@ def shared_items(limits: Limits = DEFAULT_LIMITS) -> list[Exchange | Queue | Bin
     dead_arguments = {**QUORUM, "x-delivery-limit": -1, "x-overflow": "reject-publish", "x-max-length": limits.dead}
     dead = Queue(DEAD_QUEUE, arguments=dead_arguments)
     results = [_shared_quorum_queue(results_queue(shard), limits.results, limits) for shard in range(SHARDS)]
-    return [COMMANDS, RESULTS, ANSWERS, DEAD, dead, Binding(DEAD.name, DEAD_QUEUE), *results]
+    return [COMMANDS, RESULTS, DEAD, dead, Binding(DEAD.name, DEAD_QUEUE), *results]
 
 
 def cluster_items(
     cluster: str, epoch: int, partitions: int, limits: Limits = DEFAULT_LIMITS
 ) -> list[Exchange | Queue | Binding]:
     """What one epoch of one cluster adds: its command queues, and the ways of its results."""
-    timeout_milliseconds = limits.consumer_timeout_seconds * 1000
+    items: list[Exchange | Queue | Binding] = [answers_exchange(cluster)]
+    for partition in range(partitions):
+        shard = shard_of(cluster, partition)
+        items.append(Binding(RESULTS.name, results_queue(shard), result_key(cluster, partition)))
+    return [*items, *command_items(cluster, epoch, partitions, limits)]
+
+
+def command_items(
+    cluster: str, epoch: int, partitions: int, limits: Limits = DEFAULT_LIMITS
+) -> list[Exchange | Queue | Binding]:
+    """What belongs to one epoch of a cluster alone: its command queues with their bindings."""
+    more = {"x-consumer-timeout": limits.consumer_timeout_seconds * 1000}
     items: list[Exchange | Queue | Binding] = []
     for partition in range(partitions):
         queue = command_queue(cluster, epoch, partition)
-        more = {"x-consumer-timeout": timeout_milliseconds}
         items.append(_shared_quorum_queue(queue, limits.commands, limits, **more))
         items.append(Binding(COMMANDS.name, queue, command_key(cluster, epoch, partition)))
-        shard = shard_of(cluster, partition)
-        items.append(Binding(RESULTS.name, results_queue(shard), result_key(cluster, partition)))
     return items
+
+
+def answers_exchange(cluster: str) -> Exchange:
+    """Where the answers to a cluster's workers go."""
+    return Exchange(f"federation.answers:{cluster}", "direct")
 
 
 def answers_items(cluster: str, worker: str, limits: Limits = DEFAULT_LIMITS) -> list[Exchange | Queue | Binding]:
     """What one worker declares for itself; it goes with the worker's connection."""
     name = answers_queue(cluster, worker)
     queue = Queue(name, durable=False, exclusive=True, auto_delete=True, arguments={"x-max-length": limits.answers})
-    return [queue, Binding(ANSWERS.name, name, worker)]
+    return [queue, Binding(answers_exchange(cluster).name, name, worker)]
 
 
 def declare_shared(link: Link, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -161,5 +176,23 @@ def declare_cluster(link: Link, cluster: str, epoch: int, partitions: int, limit
 def retire_cluster(link: Link, cluster: str, epoch: int, partitions: int) -> None:
     """Delete the command queues of one epoch of a cluster, with whatever is left in them."""
     link.forget(cluster_items(cluster, epoch, partitions))
+    delete_epoch(link, cluster, epoch, partitions)
+
+
+def leave_epoch(link: Link, cluster: str, epoch: int, partitions: int) -> None:
+    """Declare the command queues of an epoch no more after a reconnect; they stay on the broker."""
+    link.forget(command_items(cluster, epoch, partitions))
+
+
+def delete_epoch(link: Link, cluster: str, epoch: int, partitions: int) -> None:
+    """Delete the command queues of one epoch, with whatever is left in them, and declare them no more."""
+    leave_epoch(link, cluster, epoch, partitions)
     for partition in range(partitions):
         link.delete_queue(command_queue(cluster, epoch, partition))
+
+
+def epoch_depth(link: Link, cluster: str, epoch: int, partitions: int) -> tuple[int, int]:
+    """(ready messages, consumers) of all command queues of one epoch; those that are gone have none."""
+    depths = [link.queue_depth(command_queue(cluster, epoch, partition)) for partition in range(partitions)]
+    there = [depth for depth in depths if depth is not None]
+    return sum(messages for messages, _ in there), sum(consumers for _, consumers in there)

@@ -16,7 +16,7 @@ from federation.contract.outcomes import Outcome
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """One copy of an accepted operation on its way to the workers of a cluster.
 
-    ``key`` is the ordering key (an instance's UUID, or ``node:<name>``); ``sequence`` counts from 1 within the key;
+    ``key`` is the ordering key (an instance's UUID, or ``node:<cluster>/<name>``); ``sequence`` counts from 1 within the key;
     ``round`` counts publications from 1; ``deadline`` is seconds since the Unix epoch (UTC) or None; ``arguments`` is
     the operation's request in builtin types; ``release`` is the contract release that the manager speaks to the cluster.
     """

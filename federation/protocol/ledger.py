@@ -15,7 +15,7 @@ from federation.protocol.lease import LeaseTerms, Stamp, remaining_wait
 
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
-    """An ordering key: an instance's UUID, or ``node:<name>``.
+    """An ordering key: an instance's UUID, or ``node:<cluster>/<name>``.
 
     ``position`` is the sequence of the last settled operation; ``parked_by`` the id of the operation that parked it.
     """

@@ -34,4 +34,6 @@ def error_from_wire(error: QueryError) -> OperationError:
     kind = CATALOGUE.get(error.code)
     if kind is None:
         return DriverBug(f"unknown error code {error.code!r}: {error.message}")
-    return kind(error.message, **error.detail)
+    again = kind(error.message)
+    again.detail = dict(error.detail)  # not by keyword: a worker may call a detail "message"
+    return again

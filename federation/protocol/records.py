@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -38,7 +38,10 @@ class WorkerState(enum.StrEnum):
 
 
 class ClusterRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A cluster; ``pin`` is the contract release it speaks, None before its first worker; times are Unix seconds."""
+    """A cluster; ``pin`` is the contract release it speaks, None before its first worker; times are Unix seconds.
+
+    ``wanted_partitions`` is set while the next epoch, with so many, waits for everything to be settled.
+    """
 
     name: str
     driver: str
@@ -46,6 +49,30 @@ class ClusterRecord(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int = 1
     pin: str | None = None
     created_at: float = 0.0
+    wanted_partitions: int | None = None
+    wanted_since: float | None = None
+
+
+class OldEpoch(msgspec.Struct, frozen=True, kw_only=True):
+    """An epoch that is over; ``deleted_at`` is when its queues were deleted; times are Unix seconds."""
+
+    cluster: str
+    epoch: int
+    partitions: int
+    closed_at: float
+    deleted_at: float | None = None
+
+
+class Drain(msgspec.Struct, frozen=True, kw_only=True):
+    """What is unsettled in a cluster, how much of it runs, and the newest operation.
+
+    ``blocked`` are parked keys (some of them) with unsettled operations behind: they wait for an operator.
+    """
+
+    unsettled: int
+    running: int
+    newest: str | None
+    blocked: tuple[str, ...] = ()
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,15 +91,32 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     admitted_at: float = 0.0
     last_seen: float = 0.0
     load: dict[str, float] = {}
+    epoch: int | None = None
+    waiting_since: float | None = None
+    """It waits to be admitted until what its release does not know has been carried out; its state is ``left`` so long."""
+
+
+class WorkerGrant(msgspec.Struct, frozen=True, kw_only=True):
+    """A broker user that may speak for one worker of one cluster; times are Unix seconds."""
+
+    user: str
+    cluster: str
+    worker: str
+    granted_at: float
+    revoked_at: float | None = None
 
 
 class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A node's inventory as a worker reported it last; ``facts`` is a contract Node in builtin types."""
+    """A node's inventory as a worker reported it last; ``facts`` is a contract Node in builtin types.
+
+    ``parked_by`` is the operation that parked the node; it is read with the record and not written by it.
+    """
 
     cluster: str
     name: str
     facts: dict[str, Any]
     seen_at: float
+    parked_by: str | None = None
 
 
 class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +144,9 @@ class InstanceRecord(msgspec.Struct, frozen=True, kw_only=True):
 class OperationRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An operation and how far it has come; times are Unix seconds.
 
-    ``resolution`` says what an operator decided about an unknown outcome: accepted, abandoned, retried.
+    ``revision`` is what the workers get; ``asked_revision`` what the caller speaks where that is another one: a result
+    is then one of the caller's.  ``resolution`` says what an operator decided about an unknown outcome: accepted,
+    abandoned, retried.
     """
 
     id: str
@@ -126,6 +172,7 @@ class OperationRecord(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome | None = None
     resolution: str | None = None
     requested_by: str | None = None
+    asked_revision: int | None = None
 
 
 class NewOperation(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +193,7 @@ class NewOperation(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     requested_by: str | None = None
     trace: str | None = None
+    asked_revision: int | None = None
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,3 +210,65 @@ class WaitingCopy(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     sequence: int
     round: int
+
+
+class Role(enum.StrEnum):
+    """What the bearer of a token may do; each may do all that those before it may."""
+
+    READER = "reader"
+    """Look at everything but consoles."""
+    OPERATOR = "operator"
+    """Change instances and nodes, cancel, resolve, see consoles."""
+    ADMIN = "admin"
+    """Make and remove clusters, drain workers; keep tokens, where the bearer is good for all clusters."""
+
+
+class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A token of the REST interface; ``digest`` is the SHA-256 of its secret, ``clusters`` None where it is good for all.
+
+    Times are Unix seconds.
+    """
+
+    id: str
+    name: str
+    digest: str
+    role: Role
+    clusters: tuple[str, ...] | None = None
+    created_by: str | None = None
+    created_at: float = 0.0
+    expires_at: float = 0.0
+    revoked_at: float | None = None
+
+
+class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asked for what: ``result`` is ``accepted`` or the code of the refusal; ``at`` is Unix seconds.
+
+    ``action`` is an operation of the contract or a use case of the manager; ``subject`` what it is about, as it was named;
+    ``operation`` what was accepted.
+    """
+
+    id: str
+    at: float
+    actor: str
+    request: str | None = None
+    action: str
+    cluster: str | None = None
+    subject: str | None = None
+    operation: str | None = None
+    result: str
+
+
+class SavedReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What the REST interface replied to a token's idempotency key; ``fingerprint`` is that of the request.
+
+    ``status`` is HTTP's, or UNDER_WAY for a request that has not been replied to (yet).
+    """
+
+    UNDER_WAY: ClassVar[int] = 0
+
+    token: str
+    idempotency_key: str
+    fingerprint: str
+    status: int
+    body: str
+    created_at: float

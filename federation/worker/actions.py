@@ -34,6 +34,7 @@ class ActionRunner:
         self._report_timeout = around.settings.report_timeout
         self._inbox = around.inbox
         self._sender = around.ports.sender
+        self._tracing = around.ports.tracing
         self._threads = threads
         self._counters = around.counters
         self._clock = around.clock
@@ -88,6 +89,8 @@ class ActionRunner:
 
     def _ask(self, question: Question) -> None:
         self.questions.asked(question)
+        if self._tracing is not None:
+            self._tracing.asked(question)
         message = question if question.renews is None else self.progress.on_board(question)
         self._attempt("ask", partial(self._sender.ask, message))
 

@@ -24,6 +24,7 @@ from uuid import UUID
 
 import msgspec
 
+from federation.contract.adapters import REVISIONS, Revisions, is_part, removal_of
 from federation.contract.call import Call, Revoked
 from federation.contract.capabilities import Capabilities
 from federation.contract.driver import Driver
@@ -37,7 +38,7 @@ from federation.contract.errors import (
     OutcomeUnknown,
     TimedOut,
 )
-from federation.contract.operations import DECLARED, Lane, Operation, find
+from federation.contract.operations import Lane, Operation
 from federation.contract.outcomes import Outcome, OutcomeKind
 from federation.contract.release import CURRENT, LOWEST, Release
 from federation.contract.requests import Request
@@ -76,11 +77,18 @@ def code_of(error: BaseException) -> str:
 class Boundary:
     """Calls one driver and lets nothing but outcomes out."""
 
-    def __init__(
-        self, driver: Driver, served: Served, redactor: Redactor, counters: Counters, max_outcome_bytes: int
+    def __init__(  # noqa: PLR0913 (what it judges by)
+        self,
+        driver: Driver,
+        served: Served,
+        redactor: Redactor,
+        counters: Counters,
+        max_outcome_bytes: int,
+        revisions: Revisions = REVISIONS,
     ) -> None:
+        self._revisions = revisions
         self._methods: dict[str, object] = {
-            method_name(operation): getattr(driver, method_name(operation), None) for operation in DECLARED
+            method_name(operation): getattr(driver, method_name(operation), None) for operation in revisions.declared
         }
         self._served = served
         self._redactor = redactor
@@ -146,15 +154,18 @@ class Boundary:
                 f"an operation is named by a text and a number, not by {class_name(name)} and {class_name(revision)}"
             )
             raise InvalidRequest(message)
-        operation = find(name, revision)
+        operation = self._revisions.find(name, revision)
         if operation.lane is not lane:
             message = f"{name} travels in the lane {operation.lane}, it came in the lane {lane}"
             raise ContractMismatch(message, operation=name)
-        if Release.parse(operation.since) > self._served.highest:
+        lowest, highest = self._served.lowest, self._served.highest
+        if not is_part(operation, lowest, highest):
+            went = f" and went with {removal_of(operation)}" if removal_of(operation) else ""
             message = (
-                f"{name} came with contract release {operation.since}; the driver serves up to {self._served.highest}"
+                f"{name} revision {revision} came with contract release {operation.since}{went}; "
+                f"the driver serves {lowest} to {highest}"
             )
-            raise ContractMismatch(message, operation=name)
+            raise ContractMismatch(message, operation=name, revision=revision)
         request = self._parse(operation, arguments)
         check_capabilities(operation, request, self._served.capabilities)
         method = self._methods[method_name(operation)]

@@ -22,6 +22,8 @@ from federation.contract.call import Revoked
 from federation.contract.errors import Cancelled, DriverBug, TimedOut
 from federation.protocol.lease import Leave
 from federation.protocol.worker_actions import StartCall
+from federation.worker.lease_clock import lease_clock
+from federation.worker.ports import CallTrace
 
 LONGEST_STAGE = 255
 _WHOLE = 100.0
@@ -49,7 +51,7 @@ class RunningCall:
         start: StartCall,
         on_progress: Callable[[], None],
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = lease_clock,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.command = start.held.command
@@ -67,6 +69,7 @@ class RunningCall:
         self.guards_refused = 0
         self.guards_waited = 0
         self.least_margin: float | None = None
+        self.traced: CallTrace | None = None
 
     # What the driver sees
 
@@ -92,6 +95,11 @@ class RunningCall:
 
     def guard(self) -> None:
         """Return when a change may be made now; raise Revoked, or once Cancelled or TimedOut (rules 1 to 3)."""
+        self._wait_for_leave()
+        if self.traced is not None:
+            self.traced.changing()
+
+    def _wait_for_leave(self) -> None:
         waited = False
         with self._changed:
             while True:
@@ -104,6 +112,8 @@ class RunningCall:
 
     def sleep(self, seconds: float) -> None:
         """Wait, unless revoked, cancelled or out of time meanwhile."""
+        if self.traced is not None:
+            self.traced.told()
         with self._changed:
             now = self._clock()
             ends = now + seconds
@@ -116,6 +126,8 @@ class RunningCall:
 
     def progress(self, percent: float | None, stage: str) -> None:
         """Keep the latest step for whoever sends it."""
+        if self.traced is not None:
+            self.traced.told()
         bounded = None if percent is None or math.isnan(percent) else min(_WHOLE, max(0.0, float(percent)))
         step = Step(bounded, str(stage).encode("utf-8", "replace").decode()[:LONGEST_STAGE])
         with self._changed:
@@ -187,7 +199,7 @@ class QueryCall:
     ``seconds`` is how long the answer is waited for, from now on ``clock``.
     """
 
-    def __init__(self, cluster: str, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, cluster: str, seconds: float, clock: Callable[[], float] = lease_clock) -> None:
         self.operation = str(uuid.uuid4())
         self.attempt = 1
         self.recovering = False

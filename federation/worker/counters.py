@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from federation.contract.operations import DECLARED
+from federation.worker.ports import Meter
 
 _DECLARED = frozenset(operation.name for operation in DECLARED)
 
@@ -39,6 +40,7 @@ class Counters:
     """
 
     def __init__(self) -> None:
+        self.meter: Meter | None = None
         self._lock = threading.Lock()
         self._events: Counter[str] = Counter()
         self._operations: Counter[tuple[str, str]] = Counter()
@@ -58,17 +60,27 @@ class Counters:
         with self._lock:
             self._operations[_label(name), end] += 1
             self._durations.setdefault(_label(name), Spent()).add(seconds)
+        if self.meter is not None:
+            self.meter.lasted(_label(name), seconds)
 
     def query(self, name: object, end: str, seconds: float) -> None:
         """A query ended: ``end`` is ``succeeded`` or a code of the catalogue."""
         with self._lock:
             self._queries[_label(name), end] += 1
             self._durations.setdefault(_label(name), Spent()).add(seconds)
+        if self.meter is not None:
+            self.meter.lasted(_label(name), seconds)
 
     def driver_bug(self, driver: str) -> None:
         """A driver broke the contract."""
         with self._lock:
             self._driver_bugs[driver] += 1
+
+    @property
+    def driver_bugs(self) -> int:
+        """How often this worker's driver broke the contract."""
+        with self._lock:
+            return self._driver_bugs.total()
 
     def guarded(self, passed: int, refused: int, waited: int, least_margin: float | None) -> None:
         """A call's guards: how many passed, were refused, had to wait, and the least lease left at one that passed."""
@@ -76,6 +88,8 @@ class Counters:
             self._guards.update(passed=passed, refused=refused, waited=waited)
             known = [margin for margin in (self._lease_margin_least, least_margin) if margin is not None]
             self._lease_margin_least = min(known, default=None)
+        if self.meter is not None and least_margin is not None:
+            self.meter.margin(least_margin)
 
     def snapshot(self) -> dict[str, object]:
         """Everything, in builtin types."""

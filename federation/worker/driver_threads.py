@@ -14,6 +14,7 @@ from federation.protocol.worker_actions import Held
 from federation.worker.boundary import Boundary
 from federation.worker.calls import RunningCall
 from federation.worker.inbox import CallEnded, Inbox
+from federation.worker.ports import Tracing
 from federation.worker.redaction import Redactor, class_name
 
 _log = logging.getLogger(__name__)
@@ -28,7 +29,8 @@ class DriverThreads:
     that hangs in a hypervisor's library does not keep the process from ending.
     """
 
-    def __init__(self, boundary: Boundary, inbox: Inbox, redactor: Redactor) -> None:
+    def __init__(self, boundary: Boundary, inbox: Inbox, redactor: Redactor, tracing: Tracing | None = None) -> None:
+        self._tracing = tracing
         self._boundary = boundary
         self._inbox = inbox
         self._redactor = redactor
@@ -74,9 +76,18 @@ class DriverThreads:
                 return
             work = following
 
+    def _execute(self, held: Held, running: RunningCall) -> Outcome | None:
+        if self._tracing is None:
+            return self._boundary.execute(held, running)
+        with self._tracing.calling(held.command, running.attempt) as traced:
+            running.traced = traced
+            outcome = self._boundary.execute(held, running)
+            self._tracing.ended(outcome)
+        return outcome
+
     def _run(self, held: Held, running: RunningCall) -> Outcome | None:
         try:
-            return self._boundary.execute(held, running)
+            return self._execute(held, running)
         except BaseException as error:  # noqa: BLE001 — a call without an end would hold its key for ever
             _log.critical("error boundary broken problem=%s\n%s", class_name(error), self._redactor.traceback(error))
             message = f"the worker failed to judge what the driver did ({class_name(error)})"

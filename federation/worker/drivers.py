@@ -14,7 +14,7 @@ import msgspec
 from federation.contract.driver import Driver
 from federation.contract.errors import OperationError
 from federation.contract.nodes import Description
-from federation.contract.release import Release
+from federation.contract.release import CURRENT, LOWEST, Release
 from federation.worker.boundary import Served
 from federation.worker.errors import DriverNotUsable, SettingsInvalid
 from federation.worker.redaction import Redactor, class_name, secrets_of
@@ -107,7 +107,8 @@ def open_driver(driver: type[Driver], settings: msgspec.Struct, cluster: str) ->
         _log.error("driver does not open problem=%s\n%s", class_name(error), redactor.traceback(error))
         message = f"the driver cannot be opened: it raised {class_name(error)} (the log has where)"
         raise DriverNotUsable(message) from error
-    return OpenDriver(opened, served_by(description), description, redactor)
+    announced = announced_by(description)
+    return OpenDriver(opened, served_by(announced), announced, redactor)
 
 
 def served_by(description: Description) -> Served:
@@ -122,6 +123,19 @@ def served_by(description: Description) -> Served:
         message = f"the driver {description.driver} says that it serves releases {lowest} to {highest}: upside down"
         raise DriverNotUsable(message)
     return Served(description.driver, lowest, highest, description.capabilities)
+
+
+def announced_by(description: Description) -> Description:
+    """The description with the releases that driver and worker both serve; raises DriverNotUsable that names both ranges."""
+    served = served_by(description)
+    lowest, highest = max(LOWEST, served.lowest), min(CURRENT, served.highest)
+    if lowest > highest:
+        message = (
+            f"the driver {served.driver} serves contract releases {served.lowest} to {served.highest}, this worker "
+            f"{LOWEST} to {CURRENT}: upgrade the one whose range is lower"
+        )
+        raise DriverNotUsable(message)
+    return msgspec.structs.replace(description, releases=(str(lowest), str(highest)))
 
 
 def _provider(point: EntryPoint) -> str:

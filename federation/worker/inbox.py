@@ -92,9 +92,10 @@ class RevocationAsked:
 
 @dataclass(frozen=True, slots=True)
 class LoadAsked:
-    """Somebody wants the figures of now."""
+    """Somebody wants the figures of now; partitions are those of the last ``seconds``, None: since None asked last."""
 
     tell: Callable[[dict[str, float]], None]
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

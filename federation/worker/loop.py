@@ -7,6 +7,7 @@ of their own, and the ports it calls only hand messages to an I/O thread.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -62,9 +63,11 @@ class DecisionLoop:
         self._counters = around.counters
         self._settings = around.settings
         self._end = around.end
+        self._tracing = around.ports.tracing
         self._clock = around.clock
         self._runner = ActionRunner(around, threads)
-        self._partitions: set[int] = set()
+        self._brought: dict[int, float] = {}
+        self._told_at = -math.inf
         self._draining = _Draining()
         self._full_since: float | None = None
         self._stopped = False
@@ -123,8 +126,8 @@ class DecisionLoop:
                 self._draining.on_idle.append(on_idle)
             case RevocationAsked(tell):
                 return self._revoke_all(tell, now)
-            case LoadAsked(tell):
-                tell(self._load())
+            case LoadAsked(tell, seconds):
+                tell(self._load(now, seconds))
             case Stopped():
                 self._stopped = True
         return []
@@ -139,10 +142,14 @@ class DecisionLoop:
             _log.error("delivery rejected partition=%d names=%r problem=%r", held.partition, named, held.error)
             self._runner.reject(handle)
             return []
-        self._partitions.add(held.partition)
+        self._brought[held.partition] = now
+        if self._tracing is not None:
+            self._tracing.delivered(command)
         return self._core.deliver(Held(command, held.delivery_count, handle, held.error), now)
 
     def _answered(self, answer: Answer, now: float) -> list[Action]:
+        if self._tracing is not None:
+            self._tracing.answered(answer)
         if self._runner.questions.answered(answer.key, answer.question):
             self._counters.count(f"answers.{answer.verdict}")
         else:
@@ -189,14 +196,18 @@ class DecisionLoop:
         tell([f"{call.command.name} {call.operation}" for call in running])
         return actions
 
-    def _load(self) -> dict[str, float]:
-        partitions, self._partitions = len(self._partitions), set()
+    def _load(self, now: float, seconds: float | None) -> dict[str, float]:
+        since = self._told_at if seconds is None else now - seconds
+        partitions = sum(1 for brought in self._brought.values() if brought > since)
+        if seconds is None:
+            self._told_at = now
         return {
             "running": self._core.running_count,
             "held": self._core.held_count,
             "revoked": self._core.revoked_count,
             "partitions": partitions,
             "max_operations": self._settings.max_operations,
+            "driver_bugs": self._counters.driver_bugs,
         }
 
     def _watch_slots(self, now: float) -> None:

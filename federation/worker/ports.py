@@ -8,9 +8,11 @@ worker only puts what they bring into its inbox.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from federation.contract.outcomes import Outcome
 from federation.protocol.admission import Admission, Announcement, Departure, Heartbeat, HeartbeatAnswer
 from federation.protocol.envelope import Answer, Command, Progress, Question, Report
 
@@ -90,6 +92,45 @@ class ManagerClient(Protocol):
         """Say that the worker leaves."""
 
 
+class Meter(Protocol):
+    """Who keeps durations; called from several threads, and short."""
+
+    def lasted(self, operation: str, seconds: float) -> None:
+        """A driver's call of a declared operation or query ended."""
+
+    def margin(self, seconds: float) -> None:
+        """An operation ended; so much of its lease was left at its closest guard."""
+
+
+class CallTrace(Protocol):
+    """Who follows one driver call; called in the driver's thread."""
+
+    def changing(self) -> None:
+        """A guard has let a change on the hypervisor through."""
+
+    def told(self) -> None:
+        """The driver speaks again: the change is done."""
+
+
+class Tracing(Protocol):
+    """Who follows operations through the processes; the first three are called by the thread that decides."""
+
+    def delivered(self, command: Command) -> None:
+        """A copy arrived."""
+
+    def asked(self, question: Question) -> None:
+        """A question was sent, for the first time or again."""
+
+    def answered(self, answer: Answer) -> None:
+        """It was answered."""
+
+    def calling(self, command: Command, attempt: int) -> AbstractContextManager[CallTrace]:
+        """The driver runs within, in its thread."""
+
+    def ended(self, outcome: Outcome | None) -> None:
+        """What came of it, told within ``calling``; None: it was revoked."""
+
+
 OnCommand = Callable[[HeldCommand], None]
 OnLost = Callable[[str, int | None], None]
 """(reason, partition): one partition's consumer was taken away, or (None) channel or connection went."""
@@ -107,3 +148,4 @@ class Ports:
     manager: ManagerClient
     open_answers: Callable[[Callable[[Answer], None]], Closable]
     open_commands: Callable[[Admission, OnCommand, OnLost], Commands[HeldCommand]]
+    tracing: Tracing | None = None

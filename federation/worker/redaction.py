@@ -3,7 +3,7 @@
 Rules:
 
 1. Values of a driver's settings whose field is named like a secret never leave the process.
-2. Nor do passwords within URLs, nor what stands behind ``password=``, ``token:`` and the like.
+2. Nor do passwords and queries (signatures stand there) within URLs, nor what stands behind ``password=``, ``token:`` and the like.
 3. A lone surrogate or a control character in a foreign text never breaks a message on the wire or a line of the log.
 """
 
@@ -20,7 +20,8 @@ LONGEST_TEXT = 2000
 LONGEST_TRACEBACK = 8000
 
 _SECRET_NAME = re.compile(r"pass(word|wd|phrase)?$|secret|token|credential|api_?key|private_?key", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/@]+@", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/?#]+@", re.IGNORECASE)
+_URL_QUERY = re.compile(r"(?P<place>[a-z]://[^\s?#'\"]*\?)[^\s#'\"]+", re.IGNORECASE)
 _ASSIGNED = re.compile(
     r"""(?P<name>pass(?:word|wd|phrase)|secret|token|api_?key|private_?key|authorization)
         (?P<sign>["']?\s*[=:]\s*)(?:bearer\s+|basic\s+)?("[^"]*"|'[^']*'|[^\s,;)}]+)""",
@@ -57,6 +58,7 @@ class Redactor:
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
         text = _URL_PASSWORD.sub(rf"\g<scheme>:{HIDDEN}@", text)
+        text = _URL_QUERY.sub(rf"\g<place>{HIDDEN}", text)
         text = _ASSIGNED.sub(rf"\g<name>\g<sign>{HIDDEN}", text)
         text = _CONTROL.sub(" ", text).encode("utf-8", "replace").decode("utf-8")
         return text if len(text) <= longest else text[: longest - 1] + "…"

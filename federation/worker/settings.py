@@ -17,6 +17,7 @@ class WorkerSettings:
     ``report_timeout`` how long a broker may take to confirm an outcome before it is sent again;
     ``close_timeout`` bounds each step of closing.  ``max_outcome_bytes`` stays below what the bus carries
     (1 MiB) by more than the rest of a report takes: one that cannot be sent would be tried for ever.
+    ``confined`` says that its broker user may declare nothing but its own queues.
     """
 
     worker: str
@@ -30,6 +31,7 @@ class WorkerSettings:
     progress_every: float = 0.5
     close_timeout: float = 5.0
     max_outcome_bytes: int = 960 << 10
+    confined: bool = False
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
 

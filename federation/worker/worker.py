@@ -19,7 +19,8 @@ from federation.worker.counters import Counters
 from federation.worker.driver_threads import DriverThreads
 from federation.worker.drivers import OpenDriver
 from federation.worker.errors import ExitCode, Unavailable
-from federation.worker.inbox import Answered, DrainBegan, Inbox, RevocationAsked, Stopped
+from federation.worker.inbox import Answered, DrainBegan, Inbox, LoadAsked, RevocationAsked, Stopped
+from federation.worker.lease_clock import lease_clock
 from federation.worker.loop import DecisionLoop
 from federation.worker.open_questions import question_ids
 from federation.worker.ports import Closable, Ports
@@ -30,6 +31,8 @@ from federation.worker.surroundings import Surroundings
 
 _log = logging.getLogger(__name__)
 _REVOCATION_TIMEOUT = 1.0
+_LOAD_TIMEOUT = 2.0
+_LATELY = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +74,12 @@ class Worker:
         ports: Ports,
         *,
         new_id: Callable[[], str] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = lease_clock,
     ) -> None:
         prepare_types()
         self.settings = settings
         self.counters = Counters()
+        self.description = driver.description
         self._driver = driver.driver
         self._redactor = driver.redactor
         self._ports = ports
@@ -93,7 +97,7 @@ class Worker:
         self.queries = QueryService(boundary, self.counters, settings)
         terms = WorkerTerms(max_operations=settings.max_operations)
         core = WorkerCore(settings.worker, terms, new_id or question_ids())
-        self._threads = DriverThreads(boundary, self._inbox, driver.redactor)
+        self._threads = DriverThreads(boundary, self._inbox, driver.redactor, ports.tracing)
         self._loop = DecisionLoop(core, around, self._threads)
         self._membership = Membership(around, driver.description)
         self._loop_thread = threading.Thread(target=self._loop.run, name=f"decisions {settings.worker}", daemon=True)
@@ -108,6 +112,17 @@ class Worker:
     def consuming(self) -> bool:
         """Whether the worker is admitted and its channel consumes the partitions: it is ready."""
         return self._membership.consuming
+
+    def load(self) -> dict[str, float]:
+        """The figures of now, partitions of the last minute; empty when the thread that decides does not answer in time."""
+        if not self._loop_thread.is_alive():
+            return {}
+        told: queue.SimpleQueue[dict[str, float]] = queue.SimpleQueue()
+        self._inbox.put(LoadAsked(told.put, _LATELY))
+        try:
+            return told.get(timeout=_LOAD_TIMEOUT)
+        except queue.Empty:
+            return {}
 
     def start(self) -> None:
         """Receive answers, decide, and join the cluster in the background; raises Unavailable without a bus."""

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from federation.bus import codec
 from federation.bus.envelope_codec import (
@@ -132,7 +131,7 @@ def test_a_result_comes_back_as_it_was(result):
     )
 )
 def test_an_answer_comes_back_as_it_was(answer):
-    assert decode_answer(_arrived(encode_answer("worker", answer))) == answer
+    assert decode_answer(_arrived(encode_answer("lab", "worker", answer))) == answer
 
 
 def test_a_command_is_an_rpc_message_of_oslo_messaging():

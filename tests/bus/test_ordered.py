@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
 
 import msgspec
 import pytest
 from bus.observing import Settled, eventually
+from msgspec.structs import replace
 
 from federation.bus import topology
 from federation.bus.envelope_codec import encode_command, encode_result
@@ -207,7 +207,7 @@ def test_results_of_a_partition_arrive_in_order_at_one_manager_with_the_user_tha
         assert min(map(len, takers)) == 0
         assert max(takers, key=len) == [each for each in sent if each.partition == partition]
     assert all(held.error is None and held.user_id for manager in managers for held in manager.held)
-    assert settled.results == [PublishResult.CONFIRMED] * 200
+    eventually(lambda: settled.results == [PublishResult.CONFIRMED] * 200, "all outcomes were confirmed")
     for manager in managers:
         manager.consumer.close(10)
 
@@ -234,14 +234,14 @@ def test_an_answer_reaches_its_worker_only_also_after_the_workers_connection_was
         receiver.start()
     answer = Answer(question="q", operation="op", key="k", verdict="grant", attempt=1, lease_seconds=6.0)
     sender = AnswerSender(link)
-    sender.answer(f"{cluster}-w1", answer)
-    sender.answer("nobody", answer)
+    sender.answer(cluster, f"{cluster}-w1", answer)
+    sender.answer(cluster, "nobody", answer)
     eventually(lambda: received["w1"] == [answer], "the answer arrived")
     assert received["w2"] == []
     other.break_connection()
     queue = topology.answers_queue(cluster, f"{cluster}-w1")
     eventually(lambda: other.connected and other.queue_depth(queue) == (0, 1), "the worker listens again")
-    sender.answer(f"{cluster}-w1", answer)
+    sender.answer(cluster, f"{cluster}-w1", answer)
     eventually(lambda: received["w1"] == [answer, answer], "the second answer arrived")
     for receiver in receivers:
         receiver.close(10)

@@ -256,3 +256,14 @@ def test_waiting_for_the_broker_in_a_callback_is_an_error_and_no_deadlock(place,
     link.publish(place.publication(), wait)
     eventually(lambda: errors, "the callback was refused")
     assert "callback" in str(errors[0])
+
+
+def test_what_was_told_to_wait_for_more_leaves_with_it_or_soon_alone(place, link):
+    place.declare(**QUORUM)
+    settled = [Settled(), Settled(), Settled()]
+    link.publish(Publication(place.exchange, "key", b"first"), settled[0], more=True)
+    link.publish(Publication(place.exchange, "key", b"second"), settled[1])
+    eventually(lambda: all(each.results == [PublishResult.CONFIRMED] for each in settled[:2]), "both are confirmed")
+    link.publish(Publication(place.exchange, "key", b"alone"), settled[2], more=True)
+    eventually(lambda: settled[2].results == [PublishResult.CONFIRMED], "it is confirmed")
+    eventually(lambda: place.depth() == (3, 0), "all are there")

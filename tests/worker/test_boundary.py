@@ -2,6 +2,7 @@
 
 import gc
 import logging
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -11,13 +12,14 @@ from worker.test_calls import Setting
 from worker.tiny_driver import TinyDriver, an_instance, key, opened
 
 from federation.contract import errors as e
+from federation.contract.adapters import Revisions
 from federation.contract.call import Revoked
 from federation.contract.capabilities import Capabilities
 from federation.contract.instances import Instance, PowerState
 from federation.contract.nodes import Description
-from federation.contract.operations import find
+from federation.contract.operations import Deprecation, Lane, find
 from federation.contract.outcomes import Outcome, OutcomeKind
-from federation.contract.requests import Empty
+from federation.contract.results import Destroyed
 from federation.protocol.worker_actions import Held
 from federation.worker.boundary import Boundary
 from federation.worker.calls import QueryCall
@@ -194,8 +196,8 @@ def test_a_result_comes_out_in_builtin_types():
 @pytest.mark.parametrize(
     "result",
     [
-        Empty(), {"id": key(1)}, "done", 0, object(), Instance,
-        Instance(id=key(1), name="vm", node="n", power_state="exploded", vcpus=1, memory_bytes=1),
+        Destroyed(), {"id": key(1)}, "done", 0, object(), Instance,
+        Instance(id=key(1), name="vm", node="n", power_state=PowerState.RUNNING, disks="none"),
         Instance(id=key(1), name="vm", node="n", power_state=PowerState.RUNNING, vcpus="1", memory_bytes=1),
         Instance(id=key(1), name=b"vm", node="n", power_state=PowerState.RUNNING, vcpus=1, memory_bytes=1),
         Instance(id=key(1), name="vm", node=object(), power_state=PowerState.RUNNING, vcpus=1, memory_bytes=1),
@@ -334,3 +336,60 @@ def test_what_a_later_attempt_cannot_even_start_is_unknown_because_an_earlier_on
     assert refused.kind is OutcomeKind.FAILED
     assert (parked.kind, parked.code, parked.detail["cause"]) == (OutcomeKind.UNKNOWN, "outcome_unknown", refused.code)
     assert refused.message in parked.message
+
+
+TWICE = replace(find("reboot"), revision=2, since="1.1")
+ONCE = replace(find("reboot"), deprecated=Deprecation(replaced_by=("reboot", 2), since="1.1", removal="1.2"))
+
+
+class Ranged(TinyDriver):
+    """Serves a range of releases, with a method for each revision of reboot."""
+
+    def __init__(self, lowest, highest):
+        super().__init__()
+        self.range = (lowest, highest)
+        self.called = []
+        self.reboot = self._noting("reboot")
+        self.reboot_2 = self._noting("reboot_2")
+
+    def _noting(self, name):
+        def method(_call, request):
+            self.called.append(name)
+            return an_instance(request.instance)
+
+        return method
+
+    def description(self) -> Description:
+        return msgspec.structs.replace(super().description(), releases=self.range)
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "served", "missing"),
+    [
+        ("1.0", "1.0", {1: "reboot"}, {2: r"came with contract release 1.1; the driver serves 1.0 to 1.0"}),
+        ("1.0", "1.1", {1: "reboot", 2: "reboot_2"}, {3: "known are its revisions 1, 2"}),
+        ("1.1", "1.2", {1: "reboot", 2: "reboot_2"}, {}),
+        ("1.2", "1.3", {2: "reboot_2"}, {1: "went with 1.2; the driver serves 1.2 to 1.3"}),
+    ],
+)
+def test_which_revisions_a_worker_serves_comes_from_its_range_of_releases(lowest, highest, served, missing):
+    driver = Ranged(lowest, highest)
+    made = opened(driver)
+    assert (str(made.served.lowest), str(made.served.highest)) == (lowest, highest)
+    revisions = Revisions([ONCE, TWICE])
+    boundary = Boundary(driver, made.served, made.redactor, Counters(), 1 << 20, revisions)
+    for revision, method in served.items():
+        _, _, found = boundary._prepare("reboot", revision, {"instance": key(1)}, Lane.ORDERED)
+        found(None, find("reboot").request(instance=key(1)))
+        assert driver.called.pop() == method
+    for revision, words in missing.items():
+        with pytest.raises(e.ContractMismatch, match=words):
+            boundary._prepare("reboot", revision, {"instance": key(1)}, Lane.ORDERED)
+
+
+def test_the_number_of_driver_bugs_is_a_figure_of_its_own():
+    case = Case(raising(ValueError("password=hunter2")))
+    outcome = case.execute()
+    case.execute()
+    assert case.counters.driver_bugs == 2
+    assert "hunter2" not in str(outcome)

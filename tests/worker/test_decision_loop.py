@@ -292,7 +292,7 @@ def test_the_load_says_what_runs_what_is_held_and_how_many_partitions_were_serve
     bench.deliver(1)
     told = []
     bench.happens(LoadAsked(told.append), LoadAsked(told.append))
-    assert told[0] == {"running": 5, "held": 6, "revoked": 0, "partitions": 2, "max_operations": 16}
+    assert told[0] == {"running": 5, "held": 6, "revoked": 0, "partitions": 2, "max_operations": 16, "driver_bugs": 0}
     assert told[1]["partitions"] == 0, "since the last time"
 
 

@@ -8,6 +8,7 @@ import pytest
 from worker.tiny_driver import TinyDriver
 
 from federation.contract.errors import HypervisorUnreachable
+from federation.contract.release import CURRENT, LOWEST
 from federation.worker.drivers import GROUP, find_driver, open_driver, read_settings, served_by
 from federation.worker.errors import DriverNotUsable, SettingsInvalid
 
@@ -159,6 +160,27 @@ def test_a_driver_that_does_not_open_tells_why_without_its_secrets(kind, caplog)
 def test_a_description_that_breaks_the_contract_is_refused(kind):
     with pytest.raises(DriverNotUsable):
         served_by(kind().description())
+
+
+class Broad(Good):
+    releases = ("0.3", "7.5")
+
+    def description(self):
+        return msgspec.structs.replace(super().description(), releases=self.releases)
+
+
+class Later(Broad):
+    releases = ("7.0", "7.5")
+
+
+def test_what_is_announced_is_what_driver_and_worker_both_serve():
+    opened = open_driver(Broad, Settings(), "c")
+    assert opened.description.releases == (str(LOWEST), str(CURRENT))
+    assert (opened.served.lowest, opened.served.highest) == (LOWEST, CURRENT)
+    with pytest.raises(
+        DriverNotUsable, match=rf"serves contract releases 7\.0 to 7\.5, this worker {LOWEST} to {CURRENT}"
+    ):
+        open_driver(Later, Settings(), "c")
 
 
 def test_the_drivers_of_this_environment_are_those_of_the_entry_point_group():

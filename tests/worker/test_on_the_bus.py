@@ -30,8 +30,11 @@ from federation.worker.settings import WorkerSettings
 TERMS = LeaseTerms(0.6, 0.15)
 SPEC = {
     "flavour": {"vcpus": 1, "memory_bytes": 1 << 28},
-    "boot": {"kind": "volume", "volume": "v"},
-}
+    "boot": {
+        "kind": "kernel", "kernel_url": "https://k/vmlinuz", "kernel_checksum": "sha256:" + "0" * 64,
+        "initrd_url": "https://k/initrd", "initrd_checksum": "sha256:" + "0" * 64,
+    },
+}  # fmt: skip
 
 
 class Manager(Facts):
@@ -59,13 +62,13 @@ class Manager(Facts):
         return command.operation
 
     def create(self, number):
-        return self.submit("create", number, spec=SPEC | {"name": f"vm-{number}", "node": "kvm-1"})
+        return self.submit("create", number, spec=SPEC | {"name": f"vm-{number}", "node": "node-1"})
 
     def _take(self, held):
         with self._lock:
             match held.result:
                 case Question() as question:
-                    self._answers.answer(question.worker, self.answer(question))
+                    self._answers.answer("c", question.worker, self.answer(question))
                 case Report() as report:
                     self.apply(report)
         self._results.ack(held)

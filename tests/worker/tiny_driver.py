@@ -9,7 +9,6 @@ from federation.contract.capabilities import Capabilities, Capability
 from federation.contract.instances import Instance, PowerState
 from federation.contract.nodes import Description
 from federation.contract.operations import DECLARED, find
-from federation.contract.requests import Empty
 from federation.worker.drivers import OpenDriver, served_by
 from federation.worker.redaction import Redactor
 
@@ -47,7 +46,8 @@ class TinyDriver:
             result = self.act(call, request)
             if result is not None:
                 return result
-            return Empty() if find(name).result is Empty else an_instance(getattr(request, "instance", key(0)))
+            result = find(name).result
+            return an_instance(getattr(request, "instance", key(0))) if result is Instance else result()
 
         return method
 

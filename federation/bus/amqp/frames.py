@@ -8,11 +8,11 @@ specification, 2.3.5 (frames), 4.2.6 (content header) and class 60 (basic).
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 from struct import Struct
 from struct import error as struct_error
 from typing import Any
 
+import msgspec
 from amqp.exceptions import AMQPError, UnexpectedFrame
 
 from federation.bus.errors import CannotEncode
@@ -135,15 +135,14 @@ def decode_confirm(payload: bytes) -> tuple[int, bool]:
     return tag, bool(bits & 1)
 
 
-@dataclass(slots=True)
-class Content:
+class Content(msgspec.Struct):
     """A delivery or return while its frames come in."""
 
     method: bytes
     arguments: bytes
     size: int = -1
-    properties: dict[str, Any] = field(default_factory=dict)
-    chunks: list[bytes] = field(default_factory=list)
+    properties: dict[str, Any] = {}
+    chunks: list[bytes] = []
     received: int = 0
 
     def add_header(self, payload: bytes) -> bool:

@@ -65,11 +65,12 @@ class Inbound:
                     self._outbox.confirm(tag, PublishResult.NACKED, multiple=multiple)
                 else:
                     elsewhere(frame)
-            elif kind == HEADER:
-                if contents[channel].add_header(payload):
+            elif kind in (HEADER, BODY):
+                content = contents.get(channel)
+                if content is None:
+                    continue  # the channel was closed here while the broker was sending
+                if content.add_header(payload) if kind == HEADER else content.add_body(payload):
                     self._take(channel)
-            elif kind == BODY and contents[channel].add_body(payload):
-                self._take(channel)
 
     def _take(self, channel: int) -> None:
         content = self._contents.pop(channel)

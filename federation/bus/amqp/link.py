@@ -64,14 +64,21 @@ class AmqpLink:
         depth: tuple[int, int] | None = self._engine.request(partial(declarations.queue_depth, name=name), timeout)
         return depth
 
-    def publish(self, publication: Publication, on_settled: Callable[[PublishResult], None] | None = None) -> None:
+    def publish(
+        self,
+        publication: Publication,
+        on_settled: Callable[[PublishResult], None] | None = None,
+        *,
+        more: bool = False,
+    ) -> None:
         """See the port."""
         engine = self._engine
         if engine.closing:
             msg = "the link is closed"
             raise LinkClosed(msg)
         engine.outbox.put(publication, on_settled)
-        engine.loop.wake()
+        if not more:
+            engine.loop.wake()
 
     def subscribe(
         self,

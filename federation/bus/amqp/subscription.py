@@ -12,20 +12,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from amqp.exceptions import RecoverableConnectionError
 
+from federation.bus.address import Address
+from federation.bus.amqp.declarations import Declarations
 from federation.bus.amqp.frames import Content, decode_deliver, encode_ack, encode_reject
 from federation.bus.amqp.hold_off import HoldOff
+from federation.bus.amqp.loop import Loop
 from federation.bus.amqp.wire import Wire, WireChannel
 from federation.bus.backoff import Backoff
 from federation.bus.callbacks import call_back
 from federation.bus.errors import BrokerRefused, BusError, BusTimeout
 from federation.bus.link import Consumption, Delivery
-
-if TYPE_CHECKING:
-    from federation.bus.amqp.engine import Engine
 
 LOG = logging.getLogger(__name__)
 _ADD_SECONDS = 30.0
@@ -35,6 +35,24 @@ _DYING_SECONDS = 0.25
 """A queue under deletion can still be seen after the cancel, and to consume it then would cost the whole channel."""
 _LONGEST_TAG = 200
 _stamps = count(1)
+
+
+class Owner(Protocol):
+    """The connection that a subscription stands on; all but the last two belong to the I/O thread."""
+
+    address: Address
+    loop: Loop
+    declarations: Declarations
+    wire: Wire | None
+
+    def announce_if_standing(self) -> None:
+        """Another subscription stands again."""
+
+    def request_or_post(self, run: Callable[[Wire], Any], timeout: float) -> None:
+        """Run broker methods on the I/O thread, and wait for them unless this is it."""
+
+    def close_subscription(self, subscription: AmqpSubscription, timeout: float) -> None:
+        """Close its channel, and keep it standing no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +78,18 @@ class _Consumer:
     @classmethod
     def of(cls, consumption: Consumption) -> _Consumer:
         stamp = next(_stamps)
-        return cls(consumption.queue, stamp, f"{stamp}.{consumption.queue}"[:_LONGEST_TAG], consumption.no_ack)
+        return cls(
+            consumption.queue,
+            stamp,
+            f"{stamp}.{consumption.reader or consumption.queue}"[:_LONGEST_TAG],
+            consumption.no_ack,
+        )
 
 
 class AmqpSubscription:
     """The Subscription port on one AMQP channel."""
 
-    def __init__(
-        self, engine: Engine, consumptions: Sequence[Consumption], prefetch: int, callbacks: Callbacks
-    ) -> None:
+    def __init__(self, engine: Owner, consumptions: Sequence[Consumption], prefetch: int, callbacks: Callbacks) -> None:
         self._engine = engine
         self._wanted = {consumption.queue: consumption for consumption in consumptions}
         self._prefetch = prefetch

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+
+import msgspec
 
 from federation.bus.errors import BrokerRefused, TopologyMismatch
 from federation.bus.link import Binding, Exchange, Publication, PublishResult, Queue
@@ -239,7 +240,7 @@ class MemoryBroker:
                 continue
             queue.put(
                 Message(
-                    replace(message.publication, expiration_seconds=None),
+                    msgspec.structs.replace(message.publication, expiration_seconds=None),
                     message.user_id,
                     letter.exchange,
                     letter.routing_key,

@@ -140,8 +140,9 @@ class MemoryLink:
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
-    def publish(self, publication: Publication, on_settled: OnSettled | None = None) -> None:
-        """See the port."""
+    def publish(self, publication: Publication, on_settled: OnSettled | None = None, *, more: bool = False) -> None:
+        """See the port; nothing is gained here by waiting for ``more``."""
+        del more
         options = self._address.options
         if len(publication.body) > options.max_body_bytes:
             raise BodyTooLarge(len(publication.body), options.max_body_bytes)

@@ -8,17 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from federation.bus.backoff import Backoff
 from federation.bus.callbacks import call_back
 from federation.bus.errors import BrokerRefused
 from federation.bus.link import Consumption, Delivery
+from federation.bus.memory.broker import MemoryBroker
 from federation.bus.memory.queue import Connection, Consumer
-
-if TYPE_CHECKING:
-    from federation.bus.memory.broker import MemoryBroker
-    from federation.bus.memory.link import MemoryLink
 
 LOG = logging.getLogger(__name__)
 _ADD_SECONDS = 30.0
@@ -26,12 +23,31 @@ _LONGEST_PAUSE_SECONDS = 1.0
 _stamps = count(1)
 
 
+class Owner(Protocol):
+    """The link that a subscription stands on."""
+
+    def is_on(self, connection: Connection) -> bool:
+        """Whether this is its connection of now."""
+
+    def stand_up_queue(self, name: str) -> None:
+        """Make sure that a queue is there; raises BrokerRefused."""
+
+    def later(self, seconds: float, run: Callable[[], None]) -> None:
+        """Run something on the link's thread, then."""
+
+    def request_or_post(self, run: Callable[[Connection], None], timeout: float) -> None:
+        """Run something on the link's thread, and wait for it unless this is it."""
+
+    def close_subscription(self, subscription: MemorySubscription, timeout: float) -> None:
+        """Close it on the link's thread."""
+
+
 class MemorySubscription:
     """A channel of the embedded broker; the stamp in a delivery's tag tells which consumer of its queue it was for."""
 
     def __init__(
         self,
-        link: MemoryLink,
+        link: Owner,
         broker: MemoryBroker,
         prefetch: int,
         on_delivery: Callable[[Delivery], None],

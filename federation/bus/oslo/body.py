@@ -7,9 +7,9 @@ A heartbeat of a monitored call is a reply with the header ``federation-heartbea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import oslo_messaging
 from oslo_messaging._drivers import common as oslo_common
 from oslo_serialization import jsonutils
@@ -24,8 +24,7 @@ ORDERING_KEY = "ordering_key"
 """The entry of the request context that names what must stay in order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What a request's body holds; ``monitor`` is how many seconds the caller waits for a sign of life, or None."""
 
     context: dict[str, Any]

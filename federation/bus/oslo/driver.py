@@ -7,11 +7,11 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Any
 
+import msgspec
 from oslo_config import cfg
 from oslo_messaging._drivers import base
 
@@ -127,7 +127,8 @@ class FederationDriver(base.BaseDriver):  # type: ignore[misc]  # oslo.messaging
             partitions=[self._sources.partition(exchange, topic, each) for each in range(self._options.partitions)],
             own=own,
         )
-        self._declare(link, [*sources.plain, *sources.keyed, *sources.partitions], [routes.REPLIES])
+        replying = routes.replies_exchange(routes.rpc_exchange(exchange).name)
+        self._declare(link, [*sources.plain, *sources.keyed, *sources.partitions], [replying])
         reception = Reception(
             f"{target.server}:{uuid.uuid4().hex}",
             self._options.prefetch,
@@ -135,7 +136,7 @@ class FederationDriver(base.BaseDriver):  # type: ignore[misc]  # oslo.messaging
             self._limit_bytes,
             self._options.user_in_context,
         )
-        replies = ReplySender(link, station.later(), self._options.reply_patience)
+        replies = ReplySender(link, replying.name, station.later(), self._options.reply_patience)
         return RpcListener(link, sources, reception, replies, station.later())
 
     def listen_for_notifications(
@@ -165,7 +166,8 @@ class FederationDriver(base.BaseDriver):  # type: ignore[misc]  # oslo.messaging
         exchange, topic = self._exchange_of(target), target.topic
         partitions = [self._sources.partition(exchange, topic, each) for each in range(self._options.partitions)]
         link = self._here().listening_link()
-        self._declare(link, [self._sources.topic(exchange, topic), *partitions], [routes.REPLIES])
+        replying = routes.replies_exchange(routes.rpc_exchange(exchange).name)
+        self._declare(link, [self._sources.topic(exchange, topic), *partitions], [replying])
 
     def cleanup(self) -> None:
         """Disconnect; calls that wait fail, servers should have been stopped before."""
@@ -215,8 +217,7 @@ class FederationDriver(base.BaseDriver):  # type: ignore[misc]  # oslo.messaging
         return body.decode_reply(delivery.body, self._allowed_remote_exmods)
 
 
-@dataclass(frozen=True, slots=True)
-class _Outgoing:
+class _Outgoing(msgspec.Struct, frozen=True):
     """A request, ready but for what only a connected link can give it."""
 
     route: routes.Route
@@ -243,7 +244,7 @@ class _Outgoing:
             self.encoded,
             message_id=self.message_id,
             correlation_id=correlation_id,
-            reply_to=station.reply_queue(link, deadline),
+            reply_to=station.reply_queue(link, deadline, self.route.exchange),
             mandatory=self.mandatory,
             expiration_seconds=self.expiration_seconds,
         )

@@ -12,10 +12,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import msgspec
 from oslo_messaging._drivers import base
 
 from federation.bus.link import Delivery
@@ -27,8 +27,7 @@ from federation.bus.oslo.tenure import Tenure
 LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """A delivery, the request in it, and whether it is still ours."""
 
     delivery: Delivery
@@ -54,6 +53,8 @@ class Settler(Protocol):
 
 class RpcRequest(base.RpcIncomingMessage):  # type: ignore[misc]  # oslo.messaging has no types
     """A plain request: settled when its dispatch begins."""
+
+    settled_after_reply = False
 
     def __init__(self, held: Held, settler: Settler, replies: ReplySender, limit_bytes: int) -> None:
         super().__init__(held.request.context, held.request.message, held.delivery.message_id)
@@ -87,7 +88,7 @@ class RpcRequest(base.RpcIncomingMessage):  # type: ignore[misc]  # oslo.messagi
             except TransportError as error:
                 LOG.error("the result of message %s cannot be sent: %s", self.msg_id, error)  # noqa: TRY400
                 encoded = body.encode_refusal(error, self._limit_bytes)
-        self._replies.reply(delivery.reply_to, delivery.correlation_id, encoded)
+        self._replies.reply(delivery.reply_to, delivery.correlation_id, encoded, more=self.settled_after_reply)
 
     def heartbeat(self) -> None:
         """Tell the caller that the endpoint is still at work."""
@@ -98,6 +99,8 @@ class RpcRequest(base.RpcIncomingMessage):  # type: ignore[misc]  # oslo.messagi
 
 class OrderedRequest(RpcRequest):
     """A request with an ordering key: settled when its dispatch has ended, whatever came of it."""
+
+    settled_after_reply = True
 
     def __init__(self, held: Held, settler: Settler, replies: ReplySender, limit_bytes: int) -> None:
         super().__init__(held, settler, replies, limit_bytes)

@@ -15,7 +15,6 @@ from federation.bus.errors import BusError
 from federation.bus.link import Link, Publication, PublishResult
 from federation.bus.oslo.body import HEARTBEAT_HEADER
 from federation.bus.oslo.later import Later
-from federation.bus.oslo.routes import REPLIES
 
 LOG = logging.getLogger(__name__)
 _FIRST_PAUSE = 0.1
@@ -23,34 +22,38 @@ _LONGEST_PAUSE = 5.0
 
 
 class ReplySender:
-    """Sends replies and heartbeats to callers."""
+    """Sends replies and heartbeats to callers, by one exchange."""
 
-    def __init__(self, link: Link, later: Later, patience: float) -> None:
+    def __init__(self, link: Link, exchange: str, later: Later, patience: float) -> None:
+        self._exchange = exchange
         self._link = link
         self._later = later
         self._patience = patience
 
-    def reply(self, reply_to: str, correlation_id: str | None, body: bytes) -> None:
-        """Hand the reply to the link; what cannot be delivered in time is reported in the log."""
+    def reply(self, reply_to: str, correlation_id: str | None, body: bytes, *, more: bool = False) -> None:
+        """Hand the reply to the link; what cannot be delivered in time is reported in the log.
+
+        ``more``: the request is settled right after, and both may leave together.
+        """
         publication = Publication(
-            REPLIES.name, reply_to, body, correlation_id=correlation_id, persistent=False, mandatory=True
+            self._exchange, reply_to, body, correlation_id=correlation_id, persistent=False, mandatory=True
         )
-        self._send(publication, time.monotonic() + self._patience, _FIRST_PAUSE)
+        self._send(publication, time.monotonic() + self._patience, _FIRST_PAUSE, more=more)
 
     def heartbeat(self, reply_to: str, correlation_id: str | None) -> None:
         """Tell the caller of a monitored call that its server still works on it; may be lost."""
         headers = {HEARTBEAT_HEADER: True}
         publication = Publication(
-            REPLIES.name, reply_to, b"", headers, correlation_id=correlation_id, persistent=False, mandatory=False
+            self._exchange, reply_to, b"", headers, correlation_id=correlation_id, persistent=False, mandatory=False
         )
         try:
             self._link.publish(publication)
         except BusError as error:
             LOG.warning("no heartbeat to %s: %s", reply_to, error)
 
-    def _send(self, publication: Publication, deadline: float, pause: float) -> None:
+    def _send(self, publication: Publication, deadline: float, pause: float, *, more: bool = False) -> None:
         try:
-            self._link.publish(publication, partial(self._settled, publication, deadline, pause))
+            self._link.publish(publication, partial(self._settled, publication, deadline, pause), more=more)
         except BusError as error:
             self._again(publication, deadline, pause, str(error))
 

@@ -1,7 +1,8 @@
 """Every exchange, queue and routing key of the transport.
 
-Per oslo.messaging exchange ``<x>`` there are two of ours, both direct and durable: ``federation.rpc:<x>`` and
-``federation.notify:<x>``.  Parts are joined by ``:`` and percent-escaped, so that no topic can be mistaken for another
+Per oslo.messaging exchange ``<x>`` there are three of ours, all direct and durable: ``federation.rpc:<x>``,
+``federation.replies:<x>`` and ``federation.notify:<x>``.  Replies have an exchange per ``<x>``, so that a confined user that
+answers the calls of one cannot hear, or give, the replies of another.  Parts are joined by ``:`` and percent-escaped, so that no topic can be mistaken for another
 topic's server.  Nothing goes through AMQP's default exchange.
 
 ====================================  =========================================  =======================================
@@ -11,7 +12,7 @@ any server of a topic                 ``topic:<t>``                             
 one server                            ``server:<t>:<s>``                         ``federation.rpc:<x>:server:<t>:<s>``
 the server that owns partition i      ``ordered:<t>:p<i>of<N>``                  ``federation.rpc:<x>:ordered:<t>:p<i>of<N>``
 all servers of a topic                ``fanout:<t>``                             one exclusive queue each
-a caller, its reply                   the queue's name, on federation.replies    one exclusive queue each
+a caller, its reply                   the queue's name                           one exclusive queue each
 notification listeners                ``topic:<t>``                              ``federation.notify:<x>:<t>`` and, per
                                                                                  pool, ``federation.notify:<x>:<t>:pool:<p>``
 a requeued notification               ``requeue:<queue>``                        the queue that it came from
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote
 
 import oslo_messaging
@@ -32,12 +34,16 @@ import oslo_messaging
 from federation.bus.link import Binding, Exchange, Queue
 from federation.bus.oslo.options import DriverOptions
 
-REPLIES = Exchange("federation.replies", "direct")
-DEAD = Exchange("federation.rpc.dead", "fanout")
+DEAD = Exchange("federation.rpc.dead-letters", "fanout")
+DEAD_QUEUE = "federation.rpc.dead"
+_RPC = "federation.rpc:"
+_REPLIES = "federation.replies:"
 _DEAD_LENGTH = 10_000
 _DEAD_SECONDS = 7 * 86_400
 _PRIVATE_LENGTH = 20_000
 _MILLISECONDS = 1000
+_REMEMBERED = 4096
+"""Routes of each kind that are not put together again for every message."""
 _NAME_BYTES = 255
 """AMQP's limit of a name or routing key."""
 
@@ -72,36 +78,49 @@ def _join(*parts: str) -> str:
     return name
 
 
+@lru_cache(_REMEMBERED)
 def rpc_exchange(exchange: str) -> Exchange:
     """The exchange that carries the RPC of one oslo.messaging exchange."""
-    return Exchange("federation.rpc:" + _join(exchange), "direct")
+    return Exchange(_RPC + _join(exchange), "direct")
 
 
+@lru_cache(_REMEMBERED)
+def replies_exchange(rpc: str) -> Exchange:
+    """The exchange that carries the replies to calls by one of ours, named ``federation.rpc:<x>``."""
+    return Exchange(_REPLIES + rpc.removeprefix(_RPC), "direct")
+
+
+@lru_cache(_REMEMBERED)
 def notify_exchange(exchange: str) -> Exchange:
     """The exchange that carries the notifications of one oslo.messaging exchange."""
     return Exchange("federation.notify:" + _join(exchange), "direct")
 
 
+@lru_cache(_REMEMBERED)
 def topic_route(exchange: str, topic: str) -> Route:
     """To any one server of a topic."""
     return Route(rpc_exchange(exchange).name, _join("topic", topic))
 
 
+@lru_cache(_REMEMBERED)
 def server_route(exchange: str, topic: str, server: str) -> Route:
     """To one server by its name."""
     return Route(rpc_exchange(exchange).name, _join("server", topic, server))
 
 
+@lru_cache(_REMEMBERED)
 def fanout_route(exchange: str, topic: str) -> Route:
     """To every server of a topic that listens at this moment."""
     return Route(rpc_exchange(exchange).name, _join("fanout", topic))
 
 
+@lru_cache(_REMEMBERED)
 def ordered_route(exchange: str, topic: str, partition: int, partitions: int) -> Route:
     """To the server that owns one partition of a topic."""
     return Route(rpc_exchange(exchange).name, _join("ordered", topic, f"p{partition}of{partitions}"))
 
 
+@lru_cache(_REMEMBERED)
 def notify_route(exchange: str, topic: str) -> Route:
     """To the listeners of a notification topic, whose name ends in the priority."""
     return Route(notify_exchange(exchange).name, _join("topic", topic))
@@ -142,10 +161,15 @@ class Sources:
         return Source(queue.name, (rpc_exchange(exchange), *own), own)
 
     def replies(self, owner: str) -> Source:
-        """One caller's own queue of replies; its name is its routing key."""
+        """One caller's own queue of replies."""
         queue = self._private_queue(owner, "replies")
-        own = (queue, Binding(REPLIES.name, queue.name, queue.name))
-        return Source(queue.name, (REPLIES, *own), own)
+        return Source(queue.name, (queue,), (queue,))
+
+    def replies_from(self, rpc: str, queue: str) -> Source:
+        """The way of replies to calls by one exchange into a caller's queue, whose name is its routing key."""
+        exchange = replies_exchange(rpc)
+        own = (Binding(exchange.name, queue, queue),)
+        return Source(queue, (exchange, *own), own)
 
     def notifications(self, exchange: str, topic: str, pool: str | None) -> Source:
         """The queue of a notification topic, or a pool's own; when full it drops its oldest, never refuses."""
@@ -181,7 +205,7 @@ class Sources:
             "x-overflow": "drop-head",
             "x-message-ttl": _DEAD_SECONDS * _MILLISECONDS,
         }
-        return (DEAD, Queue(DEAD.name, arguments=arguments), Binding(DEAD.name, DEAD.name))
+        return (DEAD, Queue(DEAD_QUEUE, arguments=arguments), Binding(DEAD.name, DEAD_QUEUE))
 
     def _on_route(self, route: Route, arguments: Mapping[str, object]) -> Source:
         name = f"{route.exchange}:{route.routing_key}"

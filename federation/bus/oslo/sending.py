@@ -15,10 +15,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
+import msgspec
 import oslo_messaging
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
@@ -37,8 +37,7 @@ Result = TypeVar("Result")
 Make = Callable[[Link, float], Publication]
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
+class Effort(msgspec.Struct, frozen=True):
     """How hard to try.
 
     ``retry`` as oslo.messaging means it: how many attempts after the first, None or -1 for no limit.  ``deadline`` is in

@@ -56,9 +56,12 @@ class Station:
         items = self._sources.exchanges_to_declare
         self.sending.prepare(name, lambda left: link.declare(items(Exchange(name, "direct")), left), deadline)
 
-    def reply_queue(self, link: Link, deadline: float) -> str:
-        """The queue where this process awaits replies; declared and consumed at the first call."""
+    def reply_queue(self, link: Link, deadline: float, exchange: str) -> str:
+        """The queue where this process awaits replies to calls by an exchange; declared and consumed at the first call."""
         self.sending.prepare(_REPLIES, lambda left: self._await_replies(link, left), deadline)
+        way = self._sources.replies_from(exchange, self._replies.queue)
+        items = self._sources.to_declare(way)
+        self.sending.prepare((_REPLIES, exchange), lambda left: link.declare(items, left), deadline)
         return self._replies.queue
 
     def _await_replies(self, link: Link, seconds: float) -> None:

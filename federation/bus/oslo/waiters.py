@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import secrets
 import time
 from queue import Empty, SimpleQueue
 
@@ -76,7 +77,8 @@ class Waiters:
             raise oslo_messaging.MessageDeliveryFailure(
                 f"{self._limit} calls of this transport wait for replies already (option max_calls)"
             )
-        waiter = Waiter(f"{next(self._numbers):x}", deadline, monitor)
+        # Who answered one call knows the reply queue; it must not be able to guess another call's id and answer that.
+        waiter = Waiter(f"{next(self._numbers):x}.{secrets.token_hex(8)}", deadline, monitor)
         self._waiters[waiter.correlation_id] = waiter
         return waiter
 

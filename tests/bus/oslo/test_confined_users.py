@@ -28,7 +28,7 @@ def confined_url(rabbitmq, oslo_rabbitmq_url):
     name = f"confined-{uuid.uuid4().hex[:6]}"
     vhost = oslo_rabbitmq_url.rpartition("/")[2]
     own = rf"^(own\.{name}:.*|federation\.rpc:openstack:server:.*:{name})$"
-    shared = rf"^(own\.{name}:.*|federation\.rpc:openstack(:.*)?|federation\.replies|federation\.rpc\.dead)$"
+    shared = rf"^(own\.{name}:.*|federation\.rpc:openstack(:.*)?|federation\.replies:openstack|federation\.rpc\.dead-letters)$"
     rabbitmq.add_user(name, "secret", own, shared, shared, vhost=vhost)
     yield re.sub(r"//.*@", f"//{name}:secret@", oslo_rabbitmq_url), name
     rabbitmq.ctl("delete_user", name)

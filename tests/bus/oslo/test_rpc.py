@@ -244,9 +244,9 @@ def test_a_forged_reply_or_one_that_is_garbled_is_an_error_at_the_caller_not_a_c
     link = open_link(bus.url, "forger")
     link.start(10)
     queue = station._replies.queue
-    bus.eventually(lambda: "replies" in station.sending._prepared)
-    link.publish(Publication("federation.replies", queue, b"\xc1", correlation_id="nobody waits for this"))
-    link.publish(Publication("federation.replies", queue, b"\xc1", correlation_id=correlation_id))
+    bus.eventually(lambda: ("replies", "federation.rpc:openstack") in station.sending._prepared)
+    for forged in ("nobody waits for this", correlation_id):
+        link.publish(Publication("federation.replies:openstack", queue, b"\xc1", correlation_id=forged))
     thread.join(15)
     link.close(5)
     endpoint.gate.set()
