@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from federation.contract.outcomes import Outcome
 from federation.manager.clocks import Clock
 from federation.manager.observing import observe_all
-from federation.manager.ports import Store, Transaction
 from federation.manager.publisher import Publisher
+from federation.manager.store_ports import Store, Transaction
 from federation.protocol.answer_table import refused_unasked
 from federation.protocol.ledger import KeyFacts, OperationFacts, settle
 

@@ -1,8 +1,9 @@
-"""Looking at operations, cancelling them, and resolving what is parked."""
+"""Looking at operations, cancelling them, and resolving what is parked: an instance or a node, by its ordering key."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection
 from dataclasses import replace
 
 import msgspec
@@ -10,15 +11,18 @@ import uuid_utils
 
 from federation.contract.errors import InvalidState, NotFound
 from federation.contract.outcomes import Outcome
+from federation.manager.adapting import Adapting
 from federation.manager.clocks import Clock
 from federation.manager.expiring import Expiring
-from federation.manager.ports import Store, Transaction
+from federation.manager.observing import forget_secrets
 from federation.manager.publisher import Publisher
 from federation.manager.settings import ManagerSettings
+from federation.manager.store_ports import Store, Transaction
 from federation.manager.submitting import command_of
 from federation.protocol.ledger import KeyFacts, refused_by_resolve, resolve, restamped, wait_before_resolve
+from federation.protocol.ordering_key import words_of
 from federation.protocol.partition_map import partition_of, shard_of
-from federation.protocol.records import NewOperation, OperationRecord, OperationState, Outgoing
+from federation.protocol.records import ClusterRecord, NewOperation, OperationRecord, OperationState, Outgoing
 
 _MAX_PAGE = 1000
 
@@ -40,17 +44,25 @@ _WORD = {Resolution.RETRY: "retried", Resolution.ACCEPT: "accepted", Resolution.
 class Operating:
     """The use cases around operations."""
 
-    def __init__(self, store: Store, publisher: Publisher, clock: Clock, settings: ManagerSettings) -> None:
+    def __init__(
+        self, store: Store, publisher: Publisher, clock: Clock, settings: ManagerSettings, adapting: Adapting
+    ) -> None:
         self._store = store
         self._publisher = publisher
         self._clock = clock
         self._settings = settings
+        self._adapting = adapting
         self._expiring = Expiring(store, publisher, clock)
 
     def operation(self, operation: str) -> OperationRecord:
         """One operation; raises NotFound."""
-        with self._store.reading() as transaction:
+        with self._store.glancing() as transaction:
             return self._found(transaction.operation(operation), operation)
+
+    def watched(self, ids: Collection[str]) -> list[OperationRecord]:
+        """Those of these operations that are there: one read for all who follow one."""
+        with self._store.glancing() as transaction:
+            return list(transaction.operations_by_id(ids).values())
 
     def operations(
         self,
@@ -91,31 +103,35 @@ class Operating:
         self._expiring.told(refused)
         return record
 
-    def resolve(self, instance: str, resolution: Resolution, requested_by: str | None = None) -> OperationRecord | None:
-        """Unpark an instance, one lease after it was parked: everything unsettled is refused, in one transaction.
+    def resolve(self, key: str, resolution: Resolution, requested_by: str | None = None) -> OperationRecord | None:
+        """Unpark an ordering key, one lease after it was parked: everything unsettled is refused, in one transaction.
 
-        Returns the new operation of a retry.  Raises NotFound, InvalidState (not parked, or too early: it says when).
+        ``key`` is an instance's UUID or a node's key.  Returns the new operation of a retry.  Raises NotFound,
+        InvalidState (not parked, or too early: it says when), and for a retry ContractMismatch or InvalidRequest when
+        the cluster cannot take the operation any more.
         """
         outgoing: list[Outgoing] = []
-        self._restamp(instance)
+        cluster_name = self._restamp(key)
         with self._store.transaction() as transaction:
-            key, parked_by = self._parked(transaction, instance)
-            wait = wait_before_resolve(key, self._clock.stamp(), self._settings.limits.terms)
+            cluster = transaction.steady_cluster(cluster_name)  # before the key, as submitting does
+            facts, parked_by = self._parked(transaction, key)
+            wait = wait_before_resolve(facts, self._clock.stamp(), self._settings.limits.terms)
             if wait > 0:
-                message = f"instance {instance} was parked just now; its last worker may still act for {wait:.1f} s: try again then"
+                message = f"{words_of(key)} was parked just now; its last worker may still act for {wait:.1f} s: try again then"
                 raise InvalidState(message, wait_seconds=f"{wait:.1f}")
-            unsettled = transaction.unsettled(instance)
+            unsettled = transaction.unsettled(key)
             refusal = refused_by_resolve(parked_by)
             outcomes: dict[str, Outcome] = {facts.id: refusal for facts in unsettled}
             changed = [replace(facts, settled=True) for facts in unsettled]
-            resolved = resolve(key, transaction.last_sequence(instance))
+            resolved = resolve(facts, transaction.last_sequence(key))
             transaction.save([resolved], changed, outcomes, self._clock.wall())
-            self._unpark(transaction, instance)
+            self._unpark(transaction, key)
             retried = None
             if resolution is Resolution.RETRY:
-                retried = self._retry(transaction, parked_by, requested_by, outgoing)
+                retried = self._retry(transaction, cluster, parked_by, requested_by, outgoing)
             transaction.resolution(parked_by, _WORD[resolution] + (f" as {retried.id}" if retried else ""))
-            self._finish_deletion(transaction, instance, parked_by, resolution)
+            forget_secrets(transaction, self._found(transaction.operation(parked_by), parked_by))
+            self._finish_deletion(transaction, key, parked_by, resolution)
         self._publisher.settled((facts.key, facts.sequence) for facts in unsettled)
         self._publisher.accepted(outgoing)
         return retried
@@ -126,20 +142,24 @@ class Operating:
             raise NotFound(message, field="operation", value=operation)
         return record
 
-    def _parked(self, transaction: Transaction, instance: str) -> tuple[KeyFacts, str]:
-        key = transaction.keys([instance]).get(instance)
-        if key is None or key.parked_by is None:
-            message = f"instance {instance} is not parked"
-            raise InvalidState(message, instance=instance)
-        return key, key.parked_by
+    def _parked(self, transaction: Transaction, key: str) -> tuple[KeyFacts, str]:
+        facts = transaction.keys([key]).get(key)
+        if facts is None or facts.parked_by is None:
+            message = f"{words_of(key)} is not parked"
+            raise InvalidState(message, key=key)
+        return facts, facts.parked_by
 
-    def _restamp(self, instance: str) -> None:
-        """Bring the time of parking onto this manager's clock, or a wait counted on a clock that is gone never ends."""
+    def _restamp(self, key: str) -> str:
+        """Bring the time of parking onto this manager's clock, or a wait counted on a clock that is gone never ends.
+
+        Returns the cluster that the key belongs to.
+        """
         with self._store.transaction() as transaction:
-            key, _ = self._parked(transaction, instance)
-            stamped = restamped(key, self._clock.stamp())
-            if stamped != key:
+            facts, parked_by = self._parked(transaction, key)
+            stamped = restamped(facts, self._clock.stamp())
+            if stamped != facts:
                 transaction.save([stamped], [], {}, self._clock.wall())
+            return self._found(transaction.operation(parked_by), parked_by).cluster
 
     def _unpark(self, transaction: Transaction, instance: str) -> None:
         record = transaction.instance(instance, lock=True)
@@ -147,24 +167,31 @@ class Operating:
             transaction.save_instance(msgspec.structs.replace(record, parked_by=None, updated_at=self._clock.wall()))
 
     def _finish_deletion(self, transaction: Transaction, instance: str, parked_by: str, resolution: Resolution) -> None:
-        """An accepted destroy means that the instance is gone; an abandoned create that it was never made."""
+        """An accepted destroy means that the instance is gone, as an abandoned adopt; an abandoned create was never made."""
         operation = transaction.operation(parked_by)
         record = transaction.instance(instance, lock=True)
         if operation is None or record is None:
             return
-        if operation.name == "destroy" and resolution is Resolution.ACCEPT:
+        if (operation.name, resolution) in {("destroy", Resolution.ACCEPT), ("adopt", Resolution.ABANDON)}:
             transaction.remove_instance(instance)
         elif operation.name == "create" and resolution is Resolution.ABANDON:
             transaction.save_instance(msgspec.structs.replace(record, state="failed"))
 
     def _retry(
-        self, transaction: Transaction, parked_by: str, requested_by: str | None, outgoing: list[Outgoing]
+        self,
+        transaction: Transaction,
+        cluster: ClusterRecord | None,
+        parked_by: str,
+        requested_by: str | None,
+        outgoing: list[Outgoing],
     ) -> OperationRecord:
         earlier = self._found(transaction.operation(parked_by), parked_by)
-        cluster = transaction.cluster(earlier.cluster)
         if cluster is None:
             message = f"cluster {earlier.cluster!r} is not known any more"
             raise NotFound(message, field="cluster", value=earlier.cluster)
+        sent = self._adapting.read_again(earlier.name, earlier.revision, earlier.arguments)
+        fitted = self._adapting.fit(sent, cluster.pin)
+        asked_revision = earlier.asked_revision or earlier.revision
         now = self._clock.wall()
         patience = earlier.deadline - earlier.submitted_at if earlier.deadline is not None else None
         partition = partition_of(earlier.key, cluster.partitions)
@@ -173,12 +200,13 @@ class Operating:
             cluster=cluster.name,
             epoch=cluster.epoch,
             name=earlier.name,
-            revision=earlier.revision,
+            revision=fitted.operation.revision,
+            asked_revision=None if asked_revision == fitted.operation.revision else asked_revision,
             release=cluster.pin or earlier.release,
             key=earlier.key,
             partition=partition,
             shard=shard_of(cluster.name, partition),
-            arguments=earlier.arguments,
+            arguments=self._adapting.spoken(fitted.request, cluster.pin),
             submitted_at=now,
             deadline=now + patience if patience is not None else None,
             requested_by=requested_by,

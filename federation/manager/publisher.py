@@ -16,8 +16,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from federation.manager.ports import Commands, Store
+from federation.manager.ports import Commands
 from federation.manager.settings import ManagerSettings
+from federation.manager.store_ports import Store
 from federation.protocol.envelope import Command
 from federation.protocol.errors import StoreUnavailable
 from federation.protocol.partition_map import shard_of
@@ -262,7 +263,9 @@ class Publisher:
             log.warning("store unavailable at the end; another manager publishes again: %s", error)
 
     def _claim(self) -> None:
-        owned = self._store.claim_shards(self._settings.id, time.time(), self._settings.claim_ttl)
+        owned = self._store.claim_shards(
+            self._settings.id, time.time(), self._settings.claim_ttl, self._settings.releases
+        )
         gained, given_up = owned - self.shards, self.shards - owned
         self.shards = owned
         if given_up:

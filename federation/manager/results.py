@@ -11,20 +11,20 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from federation.contract.errors import ContractMismatch, DriverBug
-from federation.contract.operations import find
-from federation.contract.outcomes import Outcome, OutcomeKind
+from federation.contract.outcomes import Outcome
 from federation.manager.clocks import Clock
+from federation.manager.granting import Granting, Speech
+from federation.manager.judging import Judging
 from federation.manager.observing import observe_all
-from federation.manager.ports import Answers, HeldResult, Results, Store, Transaction
+from federation.manager.ports import Answers, HeldResult, Meter, Results
 from federation.manager.publisher import Publisher
 from federation.manager.settings import ManagerSettings
+from federation.manager.store_ports import Store, Transaction
 from federation.protocol.answer_table import Case, Decision, answer
 from federation.protocol.envelope import Answer, Progress, Question, Report
 from federation.protocol.errors import StoreUnavailable
@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 
 _MOST_DELIVERIES = 10_000
 """Far above any delivery limit: what claims more would make every real delivery look stale."""
-
-Listener = Callable[[OperationRecord, Outcome], None]
 
 
 @dataclass(slots=True)
@@ -53,7 +51,7 @@ class _Batch:
     changed_operations: set[str] = field(default_factory=set)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     republish: set[str] = field(default_factory=set)
-    answers: list[tuple[str, Answer]] = field(default_factory=list)
+    answers: list[tuple[str, str, Answer]] = field(default_factory=list)
 
     def put(self, key: KeyFacts, operation: OperationFacts) -> None:
         """Keep changed facts for the messages behind and for the end of the transaction."""
@@ -83,24 +81,42 @@ class _Written:
 class ResultsLoop:
     """See the module."""
 
-    def __init__(
-        self, store: Store, answers: Answers, publisher: Publisher, clock: Clock, settings: ManagerSettings
+    def __init__(  # noqa: PLR0913 (its ports and rules)
+        self,
+        store: Store,
+        answers: Answers,
+        publisher: Publisher,
+        clock: Clock,
+        settings: ManagerSettings,
+        judging: Judging,
+        granting: Granting,
     ) -> None:
         self.counters: Counter[str] = Counter()
-        self.listeners: list[Listener] = []
         self._store = store
         self._answers = answers
         self._publisher = publisher
         self._clock = clock
         self._settings = settings
+        self._judging = judging
+        self._granting = granting
         self._results: Results[Any] | None = None
-        self._inbox: queue.SimpleQueue[HeldResult | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[float, HeldResult] | None] = queue.SimpleQueue()
+        self._meter: Meter | None = None
         self._thread = threading.Thread(target=self._run, name="results", daemon=True)
         self._stopping = False
 
     def on_result(self, held: HeldResult) -> None:
         """A message arrived (called by the bus; bounded by the consumers' prefetch)."""
-        self._inbox.put(held)
+        self._inbox.put((time.monotonic(), held))
+
+    def measured_by(self, meter: Meter) -> None:
+        """Tell this meter of every batch and every outcome."""
+        self._meter = meter
+
+    @property
+    def waiting(self) -> int:
+        """Messages that have arrived and are not applied; no more than the consumers' prefetch."""
+        return self._inbox.qsize()
 
     def start(self, results: Results[Any]) -> None:
         """Start the thread; ``results`` settles what it has applied."""
@@ -115,20 +131,33 @@ class ResultsLoop:
 
     def _run(self) -> None:
         while not self._stopping:
-            held = self._next_batch()
-            if held:
-                self._apply_until_written(held)
+            batch = self._next_batch()
+            if batch:
+                settled = self._apply_until_written([held for _, held in batch])
+                self._measure(settled, time.monotonic() - batch[0][0])
 
-    def _next_batch(self) -> list[HeldResult]:
+    def _next_batch(self) -> list[tuple[float, HeldResult]]:
         batch = [self._inbox.get()]
         try:
             while len(batch) < self._settings.max_batch:
                 batch.append(self._inbox.get_nowait())
         except queue.Empty:
-            return [held for held in batch if held is not None]
-        return [held for held in batch if held is not None]
+            return [each for each in batch if each is not None]
+        return [each for each in batch if each is not None]
 
-    def _apply_until_written(self, held: list[HeldResult]) -> None:
+    def _measure(self, settled: list[tuple[OperationRecord, Outcome]], seconds: float) -> None:
+        """Tell the meter; what goes wrong there must not end the thread that applies results."""
+        if self._meter is None:
+            return
+        try:
+            for record, outcome in settled:
+                self._meter.settled(record, outcome)
+            self._meter.applied(seconds)
+        except Exception:
+            log.exception("the meter failed; what it missed is not in the metrics")
+
+    def _apply_until_written(self, held: list[HeldResult]) -> list[tuple[OperationRecord, Outcome]]:
+        """Returns what was settled."""
         while not self._stopping:
             try:
                 written = self._write(held)
@@ -138,25 +167,21 @@ class ResultsLoop:
             except Exception:
                 if len(held) > 1:
                     log.exception("a batch of %d results failed; applying them one by one", len(held))
-                    for one in held:
-                        self._apply_until_written([one])
-                    return
+                    return [each for one in held for each in self._apply_until_written([one])]
                 log.exception("result dropped: it cannot be applied")
                 self.counters["unusable"] += 1
                 self._ack(held)
-                return
+                break
             else:
                 self._follow(written)
                 self._ack(held)
-                return
+                return written.settled
+        return []
 
     def _write(self, held: list[HeldResult]) -> _Written:
-        results = [one.result for one in held if one.result is not None]
-        for one in held:
-            if one.result is None:
-                self.counters["unreadable"] += 1
-                log.warning("unreadable result dropped: %s", one.error)
+        said = self._readable(held)
         with self._store.transaction() as transaction:
+            results = self._granted(said, transaction)
             batch = _Batch(
                 transaction.keys({result.key for result in results}),
                 transaction.operations({result.operation for result in results}),
@@ -167,6 +192,26 @@ class ResultsLoop:
             for result in results:
                 self._apply(result, batch, transaction)
             return self._finish(batch, transaction)
+
+    def _readable(self, held: list[HeldResult]) -> list[tuple[Speech, Question | Report | Progress]]:
+        said = []
+        for one in held:
+            if one.result is None:
+                self.counters["unreadable"] += 1
+                log.warning("unreadable result dropped: %.300r", one.error)
+            else:
+                said.append((Speech(one.user_id, one.result.cluster, one.result.worker), one.result))
+        return said
+
+    def _granted(
+        self, said: list[tuple[Speech, Question | Report | Progress]], transaction: Transaction
+    ) -> list[Question | Report | Progress]:
+        """What comes from a broker user that may say it; the rest is dropped without an answer, and counted."""
+        granted = self._granting.granted({speech for speech, _ in said}, transaction)
+        for speech, _ in said:
+            if speech not in granted:
+                self._granting.drop("results", speech)
+        return [result for speech, result in said if speech in granted]
 
     def _finish(self, batch: _Batch, transaction: Transaction) -> _Written:
         transaction.save(
@@ -193,7 +238,7 @@ class ResultsLoop:
         elif isinstance(result, Question):
             self._answer(result, key, operation, batch, transaction)
         elif isinstance(result, Report):
-            self._report(result, key, operation, batch)
+            self._report(result, key, operation, batch, transaction)
         else:
             transaction.progress(result.operation, result.attempt, result.percent, result.stage)
 
@@ -210,7 +255,7 @@ class ResultsLoop:
             refusal = Answer(
                 question=result.id, operation=result.operation, key=result.key, verdict="refused", reason=reason
             )
-            batch.answers.append((result.worker, refusal))
+            batch.answers.append((result.cluster, result.worker, refusal))
 
     def _answer(
         self, question: Question, key: KeyFacts, operation: OperationFacts, batch: _Batch, transaction: Transaction
@@ -220,7 +265,7 @@ class ResultsLoop:
         case = Case(question, key, operation, batch.now, batch.wall, self._settings.limits)
         decision = answer(case)
         batch.put(decision.key, decision.operation)
-        batch.answers.append((question.worker, decision.answer))
+        batch.answers.append((question.cluster, question.worker, decision.answer))
         self.counters[decision.answer.verdict] += 1
         self._carry_out(decision, batch, transaction)
 
@@ -234,11 +279,15 @@ class ResultsLoop:
             missing = transaction.unsettled(decision.key.key)[0]
             batch.settle(batch.operations.get(missing.id, missing), decision.parks_next)
 
-    def _report(self, report: Report, key: KeyFacts, operation: OperationFacts, batch: _Batch) -> None:
+    def _report(
+        self, report: Report, key: KeyFacts, operation: OperationFacts, batch: _Batch, transaction: Transaction
+    ) -> None:
         applied = apply_report(key, operation, report, batch.now)
         record = None if isinstance(applied, Dropped) else batch.reported.get(operation.id)
-        if record is not None and (judged := boundary(record, report.outcome)) is not report.outcome:
-            applied = apply_report(key, operation, msgspec.structs.replace(report, outcome=judged), batch.now)
+        if record is not None:
+            judged = self._judging.outcome(record, report.outcome, lambda: _driver(transaction, record.cluster))
+            if judged is not report.outcome:
+                applied = apply_report(key, operation, msgspec.structs.replace(report, outcome=judged), batch.now)
         if isinstance(applied, Dropped):
             self.counters["dropped_outcome"] += 1
             log.info("outcome of operation=%s attempt=%d dropped: %s", report.operation, report.attempt, applied.reason)
@@ -249,9 +298,9 @@ class ResultsLoop:
 
     def _follow(self, written: _Written) -> None:
         batch = written.batch
-        for worker, reply in batch.answers:
+        for cluster, worker, reply in batch.answers:
             try:
-                self._answers.answer(worker, reply)
+                self._answers.answer(cluster, worker, reply)
             except Exception:
                 # Whatever is wrong with one answer, the batch is written: its other answers and its acks must follow.
                 log.exception("answer to worker=%.80r cannot be sent", worker)
@@ -260,15 +309,17 @@ class ResultsLoop:
         if batch.outcomes:
             settled = [batch.operations[operation] for operation in batch.outcomes]
             self._publisher.settled((facts.key, facts.sequence) for facts in settled)
-        for record, outcome in written.settled:
-            for listener in self.listeners:
-                listener(record, outcome)
 
     def _ack(self, held: list[HeldResult]) -> None:
         if self._results is None:
             return
         for one in held:
             self._results.ack(one)
+
+
+def _driver(transaction: Transaction, name: str) -> str:
+    cluster = transaction.cluster(name)
+    return "" if cluster is None else cluster.driver
 
 
 def _in_a_log(name: str) -> str:
@@ -291,25 +342,3 @@ def _forged(result: Question | Report | Progress, operation: OperationFacts) -> 
     if isinstance(result, Question) and not 0 <= result.delivery_count <= _MOST_DELIVERIES:
         return f"cannot have been delivered {result.delivery_count} times"
     return None
-
-
-def boundary(record: OperationRecord, outcome: Outcome) -> Outcome:
-    """The manager's side of the error boundary: what the operation does not declare, code or result, is a driver bug."""
-    operation = find(record.name, record.revision)
-    if outcome.kind is OutcomeKind.SUCCEEDED:
-        try:
-            msgspec.convert(outcome.result, operation.result, strict=True)
-        except msgspec.ValidationError as error:
-            return _bug(outcome, f"the worker reported a result that is no {operation.result.__name__}: {error}")
-        return outcome
-    if outcome.kind is OutcomeKind.REFUSED:
-        return _bug(outcome, f"the worker refused what it had been granted: {outcome.message}")
-    if outcome.code in operation.errors | {DriverBug.code, ContractMismatch.code}:
-        return outcome
-    return _bug(
-        outcome, f"the worker reported {outcome.code!r}, which {record.name} does not declare: {outcome.message}"
-    )
-
-
-def _bug(outcome: Outcome, message: str) -> Outcome:
-    return Outcome(kind=OutcomeKind.UNKNOWN, code=DriverBug.code, message=message, detail=outcome.detail)

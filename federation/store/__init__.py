@@ -4,12 +4,15 @@
 what is kept, ``ledger`` how order is kept.
 """
 
+from federation.store.backup import BackupFacts
 from federation.store.engines import Limits
-from federation.store.errors import AddressError, SchemaMismatch, StoreError, StoreRefused, UnknownRow
+from federation.store.errors import AddressError, BackupError, SchemaMismatch, StoreError, StoreRefused, UnknownRow
 from federation.store.sql_store import SqlStore, SqlTransaction, open_store
 
 __all__ = [
     "AddressError",
+    "BackupError",
+    "BackupFacts",
     "Limits",
     "SchemaMismatch",
     "SqlStore",

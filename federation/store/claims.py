@@ -6,6 +6,7 @@
 3. All of it happens under locks on all claims.  Time is the database's own where there can be several machines.
 4. No claim is longer than ``ttl``: one that ends much later than that was made before the clock was set back and counts
    as expired, or a manager that died then would own its shards until the clock has caught up.
+5. With its claims a manager says which contract releases it serves: no cluster speaks one that a living manager does not.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ import math
 from sqlalchemy import Connection, delete, func, or_, select, text, update
 
 from federation.protocol.partition_map import SHARDS
+from federation.protocol.pinning import Range
 from federation.store.session import insert_into
 from federation.store.tables import MANAGERS, SHARD_CLAIMS
 
 _CLAIM = SHARD_CLAIMS.c
 
 
-def claim_shards(connection: Connection, manager: str, now_wall: float, ttl: float) -> frozenset[int]:
+def claim_shards(connection: Connection, manager: str, now_wall: float, ttl: float, releases: Range) -> frozenset[int]:
     """Renew, give up and take, as the rules say; ``ttl`` in seconds, ``now_wall`` in Unix seconds (SQLite only)."""
     owners = _lock_claims(connection)
     now = _now(connection, now_wall)
-    _renew_manager(connection, manager, now, ttl)
+    _renew_manager(connection, manager, now, ttl, releases)
     living = connection.execute(select(func.count()).select_from(MANAGERS)).scalar_one()
     share = math.ceil(SHARDS / living)
     latest = now + 2 * ttl
@@ -64,13 +66,13 @@ def _now(connection: Connection, now_wall: float) -> float:
     return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
 
 
-def _renew_manager(connection: Connection, manager: str, now: float, ttl: float) -> None:
+def _renew_manager(connection: Connection, manager: str, now: float, ttl: float, releases: Range) -> None:
     gone = or_(MANAGERS.c.expires_at <= now, MANAGERS.c.expires_at > now + 2 * ttl)
     connection.execute(delete(MANAGERS).where(gone, MANAGERS.c.id != manager))
-    row = {"id": manager, "expires_at": now + ttl}
-    statement = insert_into(connection.dialect.name, MANAGERS).values(row)
-    expires = {"expires_at": row["expires_at"]}
-    connection.execute(statement.on_conflict_do_update(index_elements=[MANAGERS.c.id], set_=expires))
+    lowest, highest = map(str, releases)
+    row = {"expires_at": now + ttl, "release_lowest": lowest, "release_highest": highest}
+    statement = insert_into(connection.dialect.name, MANAGERS).values(id=manager, **row)
+    connection.execute(statement.on_conflict_do_update(index_elements=[MANAGERS.c.id], set_=row))
 
 
 def _write(connection: Connection, shards: list[int], manager: str | None, expires_at: float) -> None:

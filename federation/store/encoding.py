@@ -11,7 +11,7 @@ from federation.protocol.lease import Stamp
 
 _encode = msgspec.json.Encoder().encode
 _decode_dict = msgspec.json.Decoder(dict[str, Any]).decode
-_decode_load = msgspec.json.Decoder(dict[str, float]).decode
+_decode_load = msgspec.json.Decoder(dict[str, float | None]).decode
 _decode_outcome = msgspec.json.Decoder(Outcome).decode
 
 
@@ -26,8 +26,8 @@ def dict_of(text: str) -> dict[str, Any]:
 
 
 def load_of(text: str) -> dict[str, float]:
-    """A worker's load."""
-    return _decode_load(text)
+    """A worker's load; what was no number when it was written is left out, for everybody reads all workers."""
+    return {name: figure for name, figure in _decode_load(text).items() if figure is not None}
 
 
 def outcome_of(text: str | None) -> Outcome | None:

@@ -11,7 +11,9 @@
 
 from __future__ import annotations
 
+import select
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.pool import QueuePool
 
 from federation.store.errors import AddressError
@@ -41,6 +43,10 @@ _POSTGRESQL_CONNECT = {
 }
 
 
+_RESTS_UNTRIED = 1.0
+"""Seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """``patience``: seconds to wait for a lock or for a free connection; ``connections`` at most, of one process."""
@@ -55,7 +61,9 @@ def _nothing_to_wait_for() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """One database: ``writing`` and ``reading`` may be the same pool; ``dispose`` lets go of everything.
+    """One database: all three may be the same pool; ``dispose`` lets go of everything.
+
+    ``reading`` holds one snapshot for a whole transaction, ``glancing`` may take one for each statement.
 
     ``settle`` is called after each commit, with nothing held, and returns when what was committed is on the disk.
     """
@@ -63,6 +71,7 @@ class Engines:
     name: str
     writing: Engine
     reading: Engine
+    glancing: Engine
     dispose: Callable[[], None]
     settle: Callable[[], None] = _nothing_to_wait_for
 
@@ -91,7 +100,9 @@ def _sqlite(address: URL, limits: Limits) -> Engines:
         # knows behaves like any other database, and is gone when the store is closed or the process ends.
         folder = tempfile.TemporaryDirectory(prefix="federation-store-")
         engines = _sqlite_file(Path(folder.name) / "store.db", limits, synchronous="OFF")
-        return Engines("sqlite", engines.writing, engines.reading, _both(engines.dispose, folder.cleanup))
+        return Engines(
+            "sqlite", engines.writing, engines.reading, engines.reading, _both(engines.dispose, folder.cleanup)
+        )
     path = Path(str(address.database)).absolute()
     if not path.parent.is_dir():
         raise AddressError(f"the folder of the store's file does not exist: {path.parent}")
@@ -133,7 +144,7 @@ def _sqlite_file(path: Path, limits: Limits, synchronous: str) -> Engines:
     _on_connect(reading, (*pragmas, "query_only=ON"))
     _on_begin(writing, "BEGIN IMMEDIATE")
     _on_begin(reading, "BEGIN")
-    return Engines("sqlite", writing, reading, _both(writing.dispose, reading.dispose))
+    return Engines("sqlite", writing, reading, reading, _both(writing.dispose, reading.dispose))
 
 
 def _on_connect(engine: Engine, pragmas: tuple[str, ...]) -> None:
@@ -164,12 +175,41 @@ def _postgresql(address: URL, limits: Limits) -> Engines:
         pool_size=limits.connections,
         max_overflow=0,
         pool_timeout=limits.patience,
-        pool_pre_ping=True,
         pool_use_lifo=True,
         hide_parameters=True,
         isolation_level="READ COMMITTED",
         connect_args=arguments,
     )
-    # Readers see one snapshot; psycopg says both in the BEGIN that it sends anyway.
+    _try_after_rest(writing)
+    # Readers see one snapshot; psycopg says both in the BEGIN that it sends anyway.  A glance sends no BEGIN and no COMMIT.
     reading = writing.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    return Engines("postgresql", writing, reading, writing.dispose)
+    glancing = writing.execution_options(isolation_level="AUTOCOMMIT")
+    return Engines("postgresql", writing, reading, glancing, writing.dispose)
+
+
+def _try_after_rest(engine: Engine) -> None:
+    """Try a connection before it is used, when it has rested for a while, or its server has said something unasked.
+
+    A server that ends a connection says so, and a system that ends closes it; either can be seen without asking.
+    SQLAlchemy's own ``pool_pre_ping`` asks every time, a round trip for each transaction.
+    """
+
+    def returned(_connection: Any, record: Any) -> None:
+        record.info["returned_at"] = time.monotonic()
+
+    def taken(connection: Any, record: Any, _proxy: object) -> None:
+        rested = time.monotonic() - record.info.get("returned_at", time.monotonic())
+        try:
+            if rested >= _RESTS_UNTRIED or _is_readable(connection):
+                engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError(str(error)) from error  # the pool takes or makes another
+
+    event.listen(engine, "checkin", returned)
+    event.listen(engine, "checkout", taken)
+
+
+def _is_readable(connection: Any) -> bool:
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

@@ -20,6 +20,14 @@ class SchemaMismatch(StoreError):
     """The database's tables are not of this program's release; the message says which side has to move."""
 
 
+class BackupError(StoreError):
+    """A backup cannot be written, read or restored; the message says what has to change."""
+
+
+class DowngradeError(StoreError):
+    """The tables cannot go back to that revision now; the message says what has to change."""
+
+
 class StoreRefused(StoreError):
     """The database refused a statement: a defect of this program, or somebody changed the tables by hand; report it."""
 

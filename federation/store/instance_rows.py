@@ -62,6 +62,12 @@ class InstanceRows(Session):
         """Those of these instances that are there, by id; locked in sorted order (writing transactions only)."""
         return {row.id: _instance(row) for row in self._rows_in(_LOCKED_MANY, "ids", ids)}
 
+    def instances_on(self, cluster: str, node: str, limit: int) -> list[InstanceRecord]:
+        """At most ``limit`` instances of a node, by id."""
+        at = (INSTANCES.c.cluster == cluster, INSTANCES.c.node == node)
+        rows = self._rows(select(INSTANCES).where(*at).order_by(INSTANCES.c.id).limit(limit))
+        return [_instance(row) for row in rows]
+
     def instances_named(self, name: str, cluster: str | None = None) -> list[InstanceRecord]:
         """Instances by name, in every cluster or in one; by cluster."""
         statement = select(INSTANCES).where(_INSTANCE.name == name).order_by(_INSTANCE.cluster)

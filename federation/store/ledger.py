@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from sqlalchemy.exc import IntegrityError
+
 from federation.contract.errors import NotFound
 from federation.contract.outcomes import Outcome
 from federation.protocol.envelope import Command
@@ -25,7 +27,7 @@ from federation.store.session import Session, chunks
 
 
 class LedgerRows(Session):
-    """The ordered part of a transaction (the port ``Ledger`` of federation.manager.ports)."""
+    """The ordered part of a transaction (the port ``Ledger`` of federation.manager.store_ports)."""
 
     def accept(self, operation: NewOperation) -> OperationRecord:
         """Give the operation the next sequence of its key, and write it with its outbox row.
@@ -34,9 +36,10 @@ class LedgerRows(Session):
         safe to repeat.  A cluster that is not there raises NotFound.
         """
         key = {"key": operation.key, "cluster": operation.cluster, "moved_at": operation.submitted_at}
-        if self._row(sql.CLUSTER_THERE, {"name": operation.cluster}) is None:
-            raise NotFound(f"there is no cluster {operation.cluster}", cluster=operation.cluster)
-        sequence = int(self._execute(sql.take_sequence(self._dialect), key).scalar_one())
+        try:
+            sequence = int(self._execute(sql.take_sequence(self._dialect), key).scalar_one())
+        except IntegrityError:  # the key's reference to its cluster
+            raise NotFound(f"there is no cluster {operation.cluster}", cluster=operation.cluster) from None
         row = {**_new_row(operation), "sequence": sequence}
         if self._row(sql.insert_operation(self._dialect), row) is None:
             # It was accepted before; the sequence is given back, so that the key has no hole.
@@ -186,6 +189,10 @@ class LedgerRows(Session):
         row = {"at": operation, "of_attempt": attempt, "new_percent": percent, "new_stage": stage}
         self._execute(sql.PROGRESS, row)
 
+    def keep_arguments(self, operation: str, arguments: Mapping[str, object]) -> None:
+        """Keep this of a settled operation's arguments and no more; what stood there is overwritten."""
+        self._execute(sql.FORGET, {"at": operation, "new_arguments": text_of(arguments)})
+
     def resolution(self, operation: str, resolution: str) -> None:
         """Write what an operator decided about an unknown outcome; NotFound when there is no such operation."""
         if not self._changed(sql.RESOLUTION, {"at": operation, "new_resolution": resolution}):
@@ -209,6 +216,7 @@ def _new_row(operation: NewOperation) -> dict[str, Any]:
         "idempotency_key": operation.idempotency_key,
         "requested_by": operation.requested_by,
         "trace": operation.trace,
+        "asked_revision": operation.asked_revision,
         "touched_at": operation.submitted_at,
     }
 

@@ -8,7 +8,7 @@ from sqlalchemy import Select, and_, bindparam, case, delete, exists, func, inse
 from sqlalchemy.sql.dml import ReturningInsert
 
 from federation.store.session import insert_into, insert_unless_there
-from federation.store.tables import CLUSTERS, KEYS, OPERATIONS, OUTBOX
+from federation.store.tables import KEYS, OPERATIONS, OUTBOX
 
 _KEY = KEYS.c
 _OPERATION = OPERATIONS.c
@@ -66,8 +66,6 @@ def _locked(statement: Select[tuple[object, ...]], *, writes: bool) -> Select[tu
 
 
 # Accepting.
-
-CLUSTER_THERE = select(CLUSTERS.c.name).where(CLUSTERS.c.name == bindparam("name"))
 
 
 @functools.cache
@@ -144,6 +142,7 @@ SAVE_OPERATION = (
         stage=case((_SAME_ATTEMPT, _OPERATION.stage), else_=None),
     )
 )
+FORGET = update(OPERATIONS).where(_OPERATION.id == bindparam("at")).values(arguments=bindparam("new_arguments"))
 LEAVE_OUTBOX = delete(OUTBOX).where(_OUTBOX.operation.in_(bindparam("ids", expanding=True)))
 
 # Publishing.  Every statement touches operations before the outbox, in the order of ids.

@@ -17,11 +17,11 @@ from sqlalchemy import Connection, text
 
 from federation.store.errors import SchemaMismatch
 
-HEAD = "r0001"
+HEAD = "r0006"
 """The newest revision; it lets an up-to-date store open without reading the migration scripts."""
 
 _ADVISORY_LOCK = 0x66656465726174  # "federat"
-_MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def upgrade(connection: Connection, to: str = "head") -> None:
@@ -61,11 +61,11 @@ def current_revision(connection: Connection) -> str | None:
 
 def known_revisions() -> set[str]:
     """Every revision that this program has a migration for."""
-    return {script.revision for script in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}
+    return {script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
 
 
 def _config(connection: Connection) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config

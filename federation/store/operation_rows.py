@@ -101,6 +101,7 @@ def record_of_row(row: Any) -> OperationRecord:
         outcome=outcome_of(row.outcome),
         resolution=row.resolution,
         requested_by=row.requested_by,
+        asked_revision=row.asked_revision,
     )
 
 
@@ -120,4 +121,5 @@ def record_of_new(operation: NewOperation, sequence: int) -> OperationRecord:
         submitted_at=operation.submitted_at,
         deadline=operation.deadline,
         requested_by=operation.requested_by,
+        asked_revision=operation.asked_revision,
     )

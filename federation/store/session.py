@@ -11,10 +11,12 @@ from sqlalchemy import Column, Connection, CursorResult, Executable, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
+from federation.store.errors import StoreRefused
+
 WallClock = Callable[[], float]
 """Seconds since the Unix epoch."""
 
-_CHUNK_SIZES = (1, 4, 16, 64, 256)
+_CHUNK_SIZES = (1, 4, 16, 48)
 
 
 class Session:
@@ -30,29 +32,34 @@ class Session:
         return self._connection.dialect.name
 
     def _execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        if (
+            not self._writes and statement.is_dml
+        ):  # what only glances is in no transaction that the database keeps read-only
+            raise StoreRefused("what only reads may not write")
         return self._connection.execute(statement, parameters)
 
     def _changed(self, statement: Executable, parameters: Any = None) -> int:
         """Execute an UPDATE or DELETE, and say how many rows it hit (SQLAlchemy does not count for an INSERT)."""
-        return self._connection.execute(statement, parameters).rowcount
+        return self._execute(statement, parameters).rowcount
 
     def _rows(self, statement: Executable, parameters: Any = None) -> Sequence[Any]:
-        return self._connection.execute(statement, parameters).fetchall()
+        return self._execute(statement, parameters).fetchall()
 
     def _row(self, statement: Executable, parameters: Any = None) -> Any | None:
-        return self._connection.execute(statement, parameters).fetchone()
+        return self._execute(statement, parameters).fetchone()
 
     def _rows_in(self, statement: Executable, name: str, values: Collection[str], **more: Any) -> Iterator[Any]:
         """Rows of a statement with an expanding parameter, chunk by chunk in sorted order."""
         for chunk in chunks(values):
-            yield from self._connection.execute(statement, {name: chunk, **more}).fetchall()
+            yield from self._execute(statement, {name: chunk, **more}).fetchall()
 
 
 def chunks(values: Collection[str]) -> Iterator[list[str]]:
     """Distinct values in sorted order, in lists of few different lengths.
 
-    The length is part of the statement's text: with few lengths SQLite, psycopg and SQLAlchemy find it prepared.  A list
-    is filled up by repeating its last value, which changes nothing inside IN.
+    The length is part of the statement's text: with few lengths SQLite, psycopg and SQLAlchemy find it prepared.  psycopg
+    parses a statement of over 50 parameters or 4,096 bytes anew each time, which takes longer than a round trip.  A list is
+    filled up by repeating its last value, which changes nothing inside IN.
     """
     ordered = sorted(set(values))
     largest = _CHUNK_SIZES[-1]

@@ -10,14 +10,21 @@ from sqlalchemy import Connection, Engine, RootTransaction
 from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
+from federation.protocol.pinning import MANAGED, Range
 from federation.store import claims
+from federation.store.access_rows import AccessRows
+from federation.store.audit_rows import AuditRows
 from federation.store.cluster_rows import ClusterRows
 from federation.store.engines import Engines, Limits, open_engines
+from federation.store.epoch_rows import EpochRows
 from federation.store.faults import is_transient, translated
+from federation.store.figure_rows import FigureRows
+from federation.store.grant_rows import GrantRows
 from federation.store.instance_rows import InstanceRows
 from federation.store.ledger import LedgerRows
 from federation.store.migrate import check_schema, upgrade
 from federation.store.operation_rows import OperationRows
+from federation.store.retention_rows import RetentionRows
 from federation.store.session import WallClock
 from federation.store.turns import Turns
 from federation.store.worker_rows import WorkerRows
@@ -31,8 +38,20 @@ _BEGINNING = Retrying(
 """Nothing has been done before a transaction has begun, so beginning may be tried again."""
 
 
-class SqlTransaction(LedgerRows, ClusterRows, WorkerRows, InstanceRows, OperationRows):
-    """All that one transaction can do (the port ``Transaction`` of federation.manager.ports)."""
+class SqlTransaction(
+    LedgerRows,
+    ClusterRows,
+    EpochRows,
+    WorkerRows,
+    InstanceRows,
+    OperationRows,
+    AccessRows,
+    GrantRows,
+    FigureRows,
+    AuditRows,
+    RetentionRows,
+):
+    """All that one transaction can do (the port ``Transaction`` of federation.manager.store_ports)."""
 
 
 class SqlStore:
@@ -66,10 +85,16 @@ class SqlStore:
         with translated(), _begun(self._engines.reading) as connection:
             yield SqlTransaction(connection, writes=False, wall_clock=self._wall_clock)
 
-    def claim_shards(self, manager: str, now_wall: float, ttl: float) -> frozenset[int]:
+    @contextmanager
+    def glancing(self) -> Iterator[SqlTransaction]:
+        """For reading methods of one statement: cheaper than ``reading``, but each statement may see a snapshot of its own."""
+        with translated(), _begun(self._engines.glancing) as connection:
+            yield SqlTransaction(connection, writes=False, wall_clock=self._wall_clock)
+
+    def claim_shards(self, manager: str, now_wall: float, ttl: float, releases: Range = MANAGED) -> frozenset[int]:
         """Renew this manager's claims for ``ttl`` seconds and take its fair share (rules in ``claims``)."""
         with self._writing() as connection:
-            return claims.claim_shards(connection, manager, now_wall, ttl)
+            return claims.claim_shards(connection, manager, now_wall, ttl, releases)
 
     def release_shards(self, manager: str) -> None:
         """Give all claims back."""

@@ -55,6 +55,19 @@ CLUSTERS = Table(
     Column("epoch", Integer, nullable=False),
     Column("pin", String),
     Column("created_at", Double, nullable=False),
+    # A change of partitions that waits for everything to be settled: nothing is accepted meanwhile.
+    Column("wanted_partitions", Integer),
+    Column("wanted_since", Double),
+)
+
+OLD_EPOCHS = Table(
+    "old_epochs",
+    METADATA,
+    Column("cluster", _NAME, ForeignKey("clusters.name"), primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("partitions", Integer, nullable=False),
+    Column("closed_at", Double, nullable=False),
+    Column("deleted_at", Double),
 )
 
 WORKERS = Table(
@@ -73,6 +86,10 @@ WORKERS = Table(
     Column("admitted_at", Double, nullable=False),
     Column("last_seen", Double, nullable=False),
     Column("load", Text, nullable=False),
+    # The epoch that it was admitted to, or said that it serves; not known of one from before this column.
+    Column("epoch", Integer),
+    # Since when it waits to be admitted. Not a state, so that managers from before this column can read the row.
+    Column("waiting_since", Double),
     Index("ix_workers_cluster_id", "cluster", "id"),
 )
 
@@ -158,6 +175,8 @@ OPERATIONS = Table(
     Column("stage", String),
     Column("outcome", Text),
     Column("resolution", String),
+    # The revision that the caller speaks, where the workers get another one.
+    Column("asked_revision", Integer),
     # When it was published or answered last; what has been silent for too long is published again.
     Column("touched_at", Double, nullable=False),
     UniqueConstraint("key", "sequence"),
@@ -185,6 +204,9 @@ MANAGERS = Table(
     METADATA,
     Column("id", _NAME, primary_key=True),
     Column("expires_at", Double, nullable=False),
+    # The contract releases that it serves, lowest and highest; not known of a manager from before this column.
+    Column("release_lowest", String),
+    Column("release_highest", String),
 )
 
 SHARD_CLAIMS = Table(
@@ -193,4 +215,62 @@ SHARD_CLAIMS = Table(
     Column("shard", Integer, primary_key=True, autoincrement=False),
     Column("manager", _NAME),
     Column("expires_at", Double, nullable=False),
+)
+
+TOKENS = Table(
+    "tokens",
+    METADATA,
+    Column("id", _NAME, primary_key=True),
+    Column("name", _NAME, nullable=False),
+    # SHA-256 of the secret, which itself is nowhere.
+    Column("digest", String, nullable=False),
+    Column("role", String, nullable=False),
+    # JSON list of cluster names; none: all clusters.
+    Column("clusters", Text),
+    Column("created_by", String),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("revoked_at", Double),
+)
+
+REPLIES = Table(
+    "replies",
+    METADATA,
+    Column("token", _NAME, primary_key=True),
+    Column("idempotency_key", _NAME, primary_key=True),
+    # HMAC-SHA-256, by the token, of method, path, query and body.
+    Column("fingerprint", String, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index("ix_replies_created_at", "created_at"),
+)
+
+WORKER_GRANTS = Table(
+    "worker_grants",
+    METADATA,
+    Column("user", _NAME, primary_key=True),
+    Column("cluster", _NAME, ForeignKey("clusters.name"), nullable=False),
+    Column("worker", _NAME, nullable=False),
+    Column("granted_at", Double, nullable=False),
+    # A revoked one stays: a cluster that ever had a grant trusts nobody without one.
+    Column("revoked_at", Double),
+    Index("ix_worker_grants_cluster_worker", "cluster", "worker"),
+)
+
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("id", _NAME, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("actor", _NAME, nullable=False),
+    Column("request", String),
+    Column("action", _NAME, nullable=False),
+    Column("cluster", _NAME),
+    Column("subject", String),
+    Column("operation", String),
+    # ``accepted``, or the code of the refusal.
+    Column("result", String, nullable=False),
+    Index("ix_audit_actor_id", "actor", "id"),
+    Index("ix_audit_cluster_id", "cluster", "id"),
 )

@@ -21,7 +21,7 @@ _OF_CLUSTER = _ALL.where(_WORKER.cluster == bindparam("cluster"))
 _HEARD_OF = (
     update(WORKERS)
     .where(_WORKER.id == bindparam("at"), _ALIVE)
-    .values(last_seen=bindparam("new_last_seen"), load=bindparam("new_load"))
+    .values(last_seen=bindparam("new_last_seen"), load=bindparam("new_load"), epoch=bindparam("new_epoch"))
 )
 
 
@@ -45,14 +45,20 @@ class WorkerRows(Session):
         rows = self._rows(_ALL) if cluster is None else self._rows(_OF_CLUSTER, {"cluster": cluster})
         return [_worker(row) for row in rows]
 
-    def heard_of(self, worker: str, now: float, load: Mapping[str, float]) -> bool:
-        """Note that an admitted or draining worker lives; False when it is not known as one."""
-        row = {"at": worker, "new_last_seen": now, "new_load": text_of(dict(load))}
+    def heard_of(self, worker: str, now: float, load: Mapping[str, float], epoch: int | None = None) -> bool:
+        """Note that an admitted or draining worker lives, and in which epoch; False when it is not known as one."""
+        row = {"at": worker, "new_last_seen": now, "new_load": text_of(dict(load)), "new_epoch": epoch}
         return self._changed(_HEARD_OF, row) == 1
 
     def mark_lost(self, before: float) -> list[str]:
         """Mark admitted and draining workers last seen before (Unix seconds) as lost; their ids in order."""
         statement = update(WORKERS).where(_ALIVE, _WORKER.last_seen < before).values(state=WorkerState.LOST.value)
+        return sorted(id_ for (id_,) in self._rows(statement.returning(_WORKER.id)))
+
+    def forget_waiting(self, before: float) -> list[str]:
+        """Workers that wait to be admitted and last asked before (Unix seconds) wait no more; their ids in order."""
+        waiting = (_WORKER.waiting_since.is_not(None), _WORKER.last_seen < before)
+        statement = update(WORKERS).where(*waiting).values(waiting_since=None)
         return sorted(id_ for (id_,) in self._rows(statement.returning(_WORKER.id)))
 
     def set_worker_state(self, worker: str, state: WorkerState) -> None:
@@ -76,6 +82,8 @@ def _worker_row(worker: WorkerRecord) -> dict[str, Any]:
         "admitted_at": worker.admitted_at,
         "last_seen": worker.last_seen,
         "load": text_of(worker.load),
+        "epoch": worker.epoch,
+        "waiting_since": worker.waiting_since,
     }
 
 
@@ -94,4 +102,6 @@ def _worker(row: Any) -> WorkerRecord:
         admitted_at=row.admitted_at,
         last_seen=row.last_seen,
         load=load_of(row.load),
+        epoch=row.epoch,
+        waiting_since=row.waiting_since,
     )

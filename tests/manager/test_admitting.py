@@ -86,3 +86,33 @@ def test_a_worker_id_belongs_to_one_cluster_while_its_worker_lives(world):
         world.manager.admitting.admit(announcement(cluster="other"))
     world.manager.admitting.leave(Departure(worker="w1", cluster=CLUSTER, reason="moves"))
     assert world.manager.admitting.admit(announcement(cluster="other")).cluster == "other"
+
+
+@pytest.mark.parametrize("figure", [float("nan"), float("inf"), float("-inf")])
+def test_a_worker_that_reports_a_load_that_is_no_number_harms_nobody(world, figure):
+    load = {"running": 2.0, "max_operations": figure}
+    told = Heartbeat(worker="w1", cluster=CLUSTER, epoch=1, draining=False, load=load)
+    assert world.manager.admitting.heartbeat(told).known
+    assert world.manager.admitting.workers()[0].load == {"running": 2.0}
+    assert world.manager.measuring.figures(CLUSTER)[0].slots == 1
+    world.create()
+
+
+def test_a_load_that_an_older_manager_wrote_as_no_number_harms_nobody(world):
+    with world.store.transaction() as transaction:
+        transaction.heard_of("w1", 1.0, {"running": 2.0, "max_operations": float("nan")})
+    assert world.manager.admitting.workers()[0].load == {"running": 2.0}
+
+
+def test_a_worker_cannot_fill_the_store_with_figures(world):
+    load = {f"figure {number}": 1.0 for number in range(1000)} | {"x" * 1000: 1.0}
+    world.manager.admitting.heartbeat(Heartbeat(worker="w1", cluster=CLUSTER, epoch=1, draining=False, load=load))
+    kept = world.manager.admitting.workers()[0].load
+    assert len(kept) <= 64
+    assert max(map(len, kept)) <= 64
+
+
+@pytest.mark.parametrize("worker", ["", "w1\nERROR forged", "a/b", "w" * 129, "ü"])
+def test_a_worker_is_admitted_under_a_name_that_can_be_a_queue_and_a_word_in_the_log(world, worker):
+    with pytest.raises(InvalidRequest, match="worker is "):
+        world.manager.admitting.admit(announcement(worker))

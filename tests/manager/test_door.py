@@ -78,6 +78,15 @@ def test_what_comes_out_of_the_door_holds_no_user_data_and_no_password_of_a_url(
     assert world.bus.published[0].arguments["spec"]["guest"]["user_data"] == "password: swordfish"
 
 
+def test_who_asks_for_a_console_gets_what_opens_it(world, door):
+    made = world.create()
+    console = {"kind": "webmks", "url": "wss://host/mks?session=7", "ticket": "opens-it", "password": "once"}
+    world.bus.reply = {"result": console}
+    asked = {"name": "get_console", "instance": made.key, "arguments": {"kind": "webmks"}}
+    shown = door.call("read", asked)["result"]["value"]
+    assert {name: shown[name] for name in console} == console
+
+
 def test_a_defect_behind_the_door_is_answered_and_logged(world, caplog):
     world.manager.operating.counts = lambda: 1 // 0
     reply = ManagerDoor(world.manager).call("counts", {})

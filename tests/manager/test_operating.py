@@ -7,7 +7,7 @@ import pytest
 from manager.world import CLUSTER, GIB, failed, question_of
 
 from federation.contract.errors import InvalidState, NotFound, Parked
-from federation.contract.outcomes import OutcomeKind
+from federation.contract.outcomes import Outcome, OutcomeKind
 from federation.manager.operating import Resolution
 from federation.protocol.lease import Stamp
 from federation.protocol.records import OperationState
@@ -157,3 +157,36 @@ def test_a_parked_instance_whose_managers_clock_is_gone_can_still_be_resolved_on
         world.manager.operating.resolve(made.key, Resolution.ACCEPT)
     world.clock.seconds += 7.5
     assert world.manager.operating.resolve(made.key, Resolution.ACCEPT) is None
+
+
+SECRET = "correct horse"
+
+
+def kept(world, operation):
+    """The operation's arguments as the database has them."""
+    with world.store.transaction() as transaction:
+        return transaction.operation(operation.id).arguments
+
+
+def test_a_password_leaves_the_store_when_its_operation_has_its_outcome(world):
+    made = world.create()
+    world.carry_out(made)
+    for outcome in (Outcome(kind=OutcomeKind.SUCCEEDED, result={}), failed("guest_refused")):
+        told = world.change("set_admin_password", made.key, password=SECRET, user="root")
+        assert kept(world, told)["password"] == SECRET
+        world.ask(told)
+        world.report(told, outcome)
+        assert kept(world, told) == {"instance": made.key, "user": "root", "password": "(13 characters)"}
+
+
+def test_a_password_is_kept_while_its_operation_may_have_to_be_sent_again(world):
+    made = world.create()
+    world.carry_out(made)
+    told = world.change("set_admin_password", made.key, password=SECRET)
+    world.ask(told)
+    world.report(told, failed("outcome_unknown", OutcomeKind.UNKNOWN))
+    assert kept(world, told)["password"] == SECRET
+    world.clock.seconds += 7.0
+    retried = world.manager.operating.resolve(made.key, Resolution.RETRY)
+    assert kept(world, retried)["password"] == SECRET
+    assert kept(world, told)["password"] == "(13 characters)"

@@ -17,6 +17,31 @@ def test_a_granted_operation_shows_as_running_on_its_worker(world):
     assert record.started_at is not None
 
 
+class _BrokenMeter:
+    """Counts how often it is told, and fails every time."""
+
+    def __init__(self):
+        self.told = 0
+
+    def settled(self, _record, _outcome):
+        self.told += 1
+        raise RuntimeError
+
+    def applied(self, _seconds):
+        self.told += 1
+        raise RuntimeError
+
+
+def test_a_meter_that_fails_stops_no_result_from_being_applied(world):
+    meter = _BrokenMeter()
+    world.manager.results.measured_by(meter)
+    for name in ("web-1", "web-2"):
+        made = world.create(name)
+        world.carry_out(made)
+        assert world.record(made).state is OperationState.SUCCEEDED
+    world.until(lambda: meter.told >= 4)
+
+
 def test_the_same_question_gets_the_same_grant(world):
     made = world.create()
     question = question_of(world.record(made), "q-same")
@@ -201,10 +226,10 @@ def test_an_answer_that_cannot_be_sent_does_not_stop_the_others(world):
     made, other = world.create(), world.create("web-2")
     send = world.bus.answer
 
-    def fail_for_a_monster(worker, answer):
+    def fail_for_a_monster(cluster, worker, answer):
         if worker == "monster":
             raise ValueError(worker)
-        send(worker, answer)
+        send(cluster, worker, answer)
 
     world.bus.answer = fail_for_a_monster
     asked = HeldResult(question_of(world.record(made), "q", "monster"))

@@ -12,6 +12,7 @@ from federation.contract.errors import (
     NotSupported,
     Overloaded,
 )
+from federation.store.sql_store import SqlTransaction
 
 
 def test_operations_of_an_instance_get_sequences_without_holes(world):
@@ -22,7 +23,7 @@ def test_operations_of_an_instance_get_sequences_without_holes(world):
 
 def test_an_unknown_cluster_is_told_which_are_known(world):
     made = world.create()
-    with pytest.raises(NotFound, match=r"'nowhere'.*known are: lab"):
+    with pytest.raises(NotFound, match=r"'nowhere'.*federation cluster list"):
         world.submit("create", arguments=made.arguments, cluster="nowhere")
 
 
@@ -92,6 +93,28 @@ def test_the_same_idempotency_key_never_makes_two_operations(world):
     assert len(world.manager.operating.operations()) == 1
     with pytest.raises(InvalidRequest, match="once"):
         world.submit("destroy", arguments={"instance": first.key}, idempotency_key="once")
+
+
+def test_an_idempotency_key_that_was_used_for_another_instance_is_refused(world):
+    first, second = world.create("web-1").key, world.create("web-2").key
+    paused = world.submit("pause", arguments={"instance": first}, idempotency_key="once")
+    assert world.submit("pause", arguments={"instance": first}, idempotency_key="once").id == paused.id
+    with pytest.raises(InvalidRequest, match=f"'once' was used for pause of instance {first}"):
+        world.submit("pause", arguments={"instance": second}, idempotency_key="once")
+    assert len(world.manager.operating.operations()) == 3
+
+
+def test_of_two_operations_with_one_key_that_meet_in_the_store_the_second_is_refused(world, monkeypatch):
+    made = world.create()
+    paused = world.submit("pause", arguments={"instance": made.key}, idempotency_key="once")
+    monkeypatch.setattr(SqlTransaction, "accepted_before", lambda *_: None)  # it is not there yet when it is looked for
+    monkeypatch.setattr(
+        SqlTransaction, "_earlier", lambda self, _: self.operation(paused.id)
+    )  # and is there when it is written
+    with pytest.raises(InvalidRequest, match="'once' was used for pause"):
+        world.submit("suspend", arguments={"instance": made.key}, idempotency_key="once")
+    monkeypatch.undo()
+    assert world.change("unpause", made.key).sequence == 3
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 1e9, float("nan")])

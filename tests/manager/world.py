@@ -9,11 +9,14 @@ from typing import Any
 
 import msgspec
 
+from federation.contract.adapters import REVISIONS, Revisions
 from federation.contract.capabilities import Capabilities, Capability
+from federation.contract.capabilities import Limits as CapabilityLimits
 from federation.contract.errors import Unavailable
 from federation.contract.nodes import Description, Node
 from federation.contract.outcomes import Outcome, OutcomeKind
 from federation.manager.manager import Manager, ManagerBus
+from federation.manager.ports import Leftover
 from federation.manager.settings import ManagerSettings
 from federation.manager.submitting import Submission
 from federation.protocol.admission import Announcement
@@ -49,9 +52,14 @@ class Bus:
     acknowledged: list[Any] = field(default_factory=list)
     declared: list[tuple[str, int, int]] = field(default_factory=list)
     retired: list[tuple[str, int, int]] = field(default_factory=list)
+    restored: list[tuple[str, int, int]] = field(default_factory=list)
+    left: list[tuple[str, int, int]] = field(default_factory=list)
+    deleted: list[tuple[str, int, int]] = field(default_factory=list)
+    leftovers: Leftover = field(default_factory=lambda: Leftover(0, 0))
     waiting: list[Callable[[bool], None]] = field(default_factory=list)
     verdict: bool | None = True
     reply: dict[str, object] | None = None
+    asked: list[tuple[str, int, dict[str, object]]] = field(default_factory=list)
 
     def publish(self, command: Command, on_settled: Callable[[bool], None]) -> None:
         self.published.append(command)
@@ -64,10 +72,11 @@ class Bus:
         """Settle the publication that waits longest."""
         self.waiting.pop(0)(certain)
 
-    def answer(self, worker: str, answer: Answer) -> None:
+    def answer(self, _cluster: str, worker: str, answer: Answer) -> None:
         self.answers.append((worker, answer))
 
     def query(self, cluster, name, revision, arguments, timeout) -> dict[str, object]:
+        self.asked.append((name, revision, arguments))
         if self.reply is None:
             message = "no worker answers"
             raise Unavailable(message)
@@ -78,6 +87,18 @@ class Bus:
 
     def retire(self, cluster: str, epoch: int, partitions: int) -> None:
         self.retired.append((cluster, epoch, partitions))
+
+    def restore(self, cluster: str, epoch: int, partitions: int) -> None:
+        self.restored.append((cluster, epoch, partitions))
+
+    def leave(self, cluster: str, epoch: int, partitions: int) -> None:
+        self.left.append((cluster, epoch, partitions))
+
+    def leftover(self, cluster: str, epoch: int, partitions: int) -> Leftover:
+        return self.leftovers
+
+    def delete(self, cluster: str, epoch: int, partitions: int) -> None:
+        self.deleted.append((cluster, epoch, partitions))
 
     def ack(self, held: Any) -> None:
         self.acknowledged.append(held)
@@ -98,14 +119,14 @@ class HeldResult:
 class World:
     """A started manager and everything that a test asks of it."""
 
-    def __init__(self, store: SqlStore, **settings: Any) -> None:
+    def __init__(self, store: SqlStore, *, revisions: Revisions = REVISIONS, **settings: Any) -> None:
         self.bus = Bus()
         self.clock = ManualClock()
         self.store = store
         terms = LeaseTerms(lease=6.0, margin=1.0)
         numbers = {"id": "m1", "limits": Limits(terms=terms), "outbox_poll": 0.05, "publish_retry": 0.02, **settings}
         self.manager = Manager(
-            store, ManagerBus(self.bus, self.bus, self.bus, self.bus), ManagerSettings(**numbers), self.clock
+            store, ManagerBus(self.bus, self.bus, self.bus, self.bus), ManagerSettings(**numbers), self.clock, revisions
         )
         self.questions = 0
 
@@ -182,7 +203,7 @@ def announcement(
         driver=changes.pop("driver", "simulated"),
         driver_version="1",
         releases=changes.pop("releases", ("1.0", "1.0")),
-        capabilities=Capabilities(flags=flags),
+        capabilities=Capabilities(flags=flags, limits=changes.pop("limits", CapabilityLimits())),
     )
     fields = {"worker": worker, "cluster": CLUSTER, "host": "h", "pid": 1, "max_operations": 4, **changes}
     return Announcement(description=description, **fields)

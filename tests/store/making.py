@@ -12,7 +12,20 @@ from sqlalchemy import delete
 from federation.contract.outcomes import Outcome, OutcomeKind
 from federation.protocol.lease import Stamp
 from federation.protocol.ledger import KeyFacts, OperationFacts, settle
-from federation.protocol.records import ClusterRecord, InstanceRecord, NewOperation, WorkerRecord, WorkerState
+from federation.protocol.records import (
+    AuditRecord,
+    ClusterRecord,
+    InstanceRecord,
+    NewOperation,
+    NodeRecord,
+    OldEpoch,
+    Role,
+    SavedReply,
+    TokenRecord,
+    WorkerGrant,
+    WorkerRecord,
+    WorkerState,
+)
 from federation.store import SqlStore, SqlTransaction
 from federation.store.tables import METADATA
 
@@ -113,6 +126,28 @@ def settle_head(transaction: SqlTransaction, key: str, outcome: Outcome = SUCCEE
     settlement = settle(facts, head, outcome, Stamp("boot-1", now))
     transaction.save([settlement.key], [settlement.operation], {head.id: outcome}, now)
     return head.id
+
+
+TOKEN = TokenRecord(id="f" * 32, name="ops", digest="0" * 64, role=Role.ADMIN, expires_at=9e9)
+
+
+def fill(store: SqlStore, keys: str = "abc") -> None:
+    """Something in every table but those of living managers."""
+    with store.transaction() as transaction:
+        transaction.save_worker(worker())
+        transaction.save_worker(worker("w2", state=WorkerState.LEFT, waiting_since=11.0))
+        transaction.save_nodes(CLUSTER, [NodeRecord(cluster=CLUSTER, name="n1", facts={"ü": [1, None]}, seen_at=3.5)])
+        transaction.add_token(TOKEN)
+        reply = SavedReply(token=TOKEN.id, idempotency_key="k", fingerprint="f", status=202, body="{}", created_at=1.0)
+        transaction.save_reply(reply)
+        transaction.save_worker_grant(WorkerGrant(user="u", cluster=CLUSTER, worker="w1", granted_at=1.0))
+        for key in keys:
+            transaction.add_instance(instance(key, f"vm-{key}"))
+            transaction.accept(new_operation(key, arguments={"instance": key, "password": "hunter2"}))
+            transaction.accept(new_operation(key))
+        settle_head(transaction, keys[0])
+        transaction.add_audit(AuditRecord(id="1", at=1.0, actor="token ops", action="create", result="accepted"))
+        transaction.add_old_epoch(OldEpoch(cluster=CLUSTER, epoch=1, partitions=2, closed_at=4.0))
 
 
 def wipe(store: SqlStore) -> None:

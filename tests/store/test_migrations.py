@@ -12,7 +12,7 @@ from store.making import cluster, new_operation
 
 from federation.store import SchemaMismatch, open_store
 from federation.store.engines import Limits, open_engines
-from federation.store.migrate import _MIGRATIONS, HEAD, check_schema, current_revision, downgrade, upgrade
+from federation.store.migrate import HEAD, MIGRATIONS, check_schema, current_revision, downgrade, upgrade
 from federation.store.tables import METADATA
 
 
@@ -33,7 +33,7 @@ def tables(connection):
 
 
 def test_the_newest_revision_is_the_one_that_the_program_names():
-    assert ScriptDirectory(str(_MIGRATIONS)).get_current_head() == HEAD
+    assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == HEAD
 
 
 def test_the_migrations_make_exactly_the_tables_that_the_program_uses(connect):
@@ -48,7 +48,7 @@ def test_the_migrations_make_exactly_the_tables_that_the_program_uses(connect):
 
 
 def test_every_revision_goes_down_and_up_again_with_data_in_it(connect, url):
-    revisions = [script.revision for script in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()]
+    revisions = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
     for revision in [*revisions[1:], "base"]:
         store = open_store(url)
         with store.transaction() as transaction:

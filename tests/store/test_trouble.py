@@ -113,8 +113,9 @@ def test_nothing_waits_for_ever(store):
             assert scalar(transaction, f"SHOW {limit}") not in {"0", ""}
 
 
-def test_what_reads_may_not_write(store):
-    with pytest.raises(StoreRefused), store.reading() as transaction:
+@pytest.mark.parametrize("way", ["reading", "glancing"])
+def test_what_reads_may_not_write(store, way):
+    with pytest.raises(StoreRefused), getattr(store, way)() as transaction:
         transaction.accept(new_operation("a"))
     with store.reading() as transaction:
         assert transaction.last_sequence("a") == 0
