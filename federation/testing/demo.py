@@ -90,14 +90,17 @@ def _submit_all(estate: DemoEstate, instances: int, length: int, chance: random.
 
 
 def _watch(estate: DemoEstate, view: View, wanted: int) -> Dropped:
-    """Until everything is settled; drops the busiest worker on the way."""
+    """Until everything is settled; drops the busiest worker on the way.
+
+    One that had reported everything right before its connection was cut shows nothing; then another cluster loses one.
+    """
     deadline = time.monotonic() + _GIVE_UP_SECONDS
     dropped: Dropped | None = None
     while time.monotonic() < deadline:
         counts = estate.manager.manager.operating.counts()
         settled = sum(number for c in counts.values() for state, number in c.items() if state in _SETTLED)
-        if dropped is None and settled >= _DROP_AT * wanted and any(c.get("running") for c in counts.values()):
-            dropped = _drop(estate, view)
+        if settled >= _DROP_AT * wanted and not (dropped and dropped.operations):
+            dropped = _drop(estate, view) or dropped
         if settled >= wanted and dropped is not None:
             return dropped
         view.update(estate, wanted)
@@ -106,8 +109,10 @@ def _watch(estate: DemoEstate, view: View, wanted: int) -> Dropped:
     raise click.ClickException(message)
 
 
-def _drop(estate: DemoEstate, view: View) -> Dropped:
-    crew: Crew = estate.busiest()
+def _drop(estate: DemoEstate, view: View) -> Dropped | None:
+    crew: Crew | None = estate.busiest()
+    if crew is None:
+        return None
     estate.drop(crew)
     running = estate.manager.manager.operating.operations(state=OperationState.RUNNING, cluster=crew.cluster, limit=500)
     held: list[OperationRecord] = [o for o in running if o.worker == crew.name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -69,5 +68,5 @@ def demo_real(
             raise click.ClickException(str(error)) from error
         finally:
             demo.close()
-    if session.output == "json":
-        click.echo(json.dumps(demo.seen))
+    if not session.is_table:
+        session.emit(demo.seen)

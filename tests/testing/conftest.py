@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from testing.scenarios import STORAGE
 
 from federation.testing.clock import ManualClock
 from federation.testing.faults import FaultControl
@@ -21,7 +22,7 @@ def open_driver(tmp_path, clock):
 
     def opening(where="state", cluster="test", **settings):
         settings.setdefault("state_directory", str(tmp_path / where))
-        driver = SimulatedDriver(SimulatedSettings(**settings), cluster, clock)
+        driver = SimulatedDriver(SimulatedSettings(**STORAGE | settings), cluster, clock)
         drivers.append(driver)
         return driver
 

@@ -26,6 +26,23 @@ ARGUMENTS = {
     "set_memory": {"memory_bytes": 6},
     "mark": {"note": "reboot", "value": "op:1"},
     "unmark": {"note": "reboot"},
+    "attach_volume": {"disk": {"name": "v", "size_bytes": 7, "kept": True, "volume": "v", "pool": "p"}},
+    "reattach_volume": {"disk": {"name": "v", "size_bytes": 7, "kept": True, "volume": "v", "pool": "p"}, "index": 0},
+    "detach_volume": {"name": "v", "note": "before"},
+    "extend_volume": {"name": "v", "size_bytes": 8},
+    "attach_interface": {"mac": "52:54:00:00:00:02", "network": "lan"},
+    "detach_interface": {"mac": "52:54:00:00:00:02"},
+    "freeze": {"made_by": "op"},
+    "take_snapshot": {"id": "s", "name": "first", "memory": False, "created": 1.0, "owned": True},
+    "revert_snapshot": {"id": "s", "made_by": "op"},
+    "delete_snapshot": {"id": "s"},
+    "drop_snapshot": {"id": "s"},
+    "adopt": {"name": "mine", "metadata": {}, "made_by": "op"},
+    "set_password": {"user": "root", "digest": "d"},
+    "prepare_target": {"node_to": "m", "made_by": "op"},
+    "migrate_live": {"node_to": "m", "made_by": "op"},
+    "migrate_cold": {"node_to": "m", "made_by": "op"},
+    "write_guest": {"name": "v", "content": "new"},
 }  # fmt: skip
 
 

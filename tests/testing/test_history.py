@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from testing.histories import Model, correct_histories, kinds, one_instance, only, planned
 
-from federation.contract.operations import Lane, Ordering, on_lane
+from federation.contract.operations import Lane, on_lane
 from federation.contract.outcomes import OutcomeKind
 from federation.testing.history import ABSENT, Execution, FindingKind, History, Settled, check
 from federation.testing.history.expectations import EXPECTATIONS
@@ -20,7 +20,7 @@ K = FindingKind
 
 
 def test_every_ordered_operation_of_the_contract_has_an_expectation():
-    assert set(EXPECTATIONS) == {o.name for o in on_lane(Lane.ORDERED) if o.ordering is Ordering.INSTANCE}
+    assert set(EXPECTATIONS) == {o.name for o in on_lane(Lane.ORDERED)}
 
 
 @settings(max_examples=300, deadline=None)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from testing.scenarios import GIB, INSTANCE, SCENARIOS, create, do, full_spec, new_id, node
+from testing.scenarios import GIB, INSTANCE, SCENARIOS, Named, create, do, full_spec, new_id, node
 
 from federation.contract import requests as r
 from federation.contract.capabilities import Capability, Limits
@@ -25,10 +25,12 @@ from federation.contract.errors import (
 from federation.contract.instances import (
     Firmware,
     Flavour,
+    Instance,
     PowerState,
     Topology,
 )
-from federation.contract.operations import DECLARED
+from federation.contract.operations import DECLARED, find
+from federation.contract.results import Destroyed
 from federation.testing.calls import RecordedCall, SimulatedCrash
 from federation.testing.faults import Action, Fault, Phase
 from federation.testing.hypervisor.log import read_log
@@ -48,7 +50,7 @@ def test_the_driver_has_a_method_for_every_operation_of_the_contract():
 
 def test_an_instance_is_created_with_everything_that_was_asked_for(driver):
     made = do(driver, r.Create(instance=INSTANCE, spec=full_spec()))
-    assert (made.id, made.name, made.node, made.power_state) == (INSTANCE, "one", "kvm-1", PowerState.RUNNING)
+    assert (made.id, made.name, made.node, made.power_state) == (INSTANCE, "one", "node-1", PowerState.RUNNING)
     assert (made.vcpus, made.memory_bytes, made.metadata, made.owned) == (2, GIB, {"owner": "tests"}, True)
     assert [disk.name.removeprefix(INSTANCE) for disk in made.disks] == ["-root", "-data0", "-data1", "-seed"]
     assert made.interfaces[0].mac.startswith("52:54:00:")
@@ -57,6 +59,8 @@ def test_an_instance_is_created_with_everything_that_was_asked_for(driver):
 
 def test_what_the_operations_say_is_what_a_read_shows(driver):
     for name, scenario in SCENARIOS.items():
+        if find(name.split()[0]).result not in {Instance, Destroyed} or scenario.settings or "volume" in name:
+            continue
         instance = new_id()
         for request in (*scenario.before, scenario.request):
             result = do(driver, moved(request, instance))
@@ -69,6 +73,8 @@ def test_what_the_operations_say_is_what_a_read_shows(driver):
 
 def moved(request, instance):
     """The same request for another instance."""
+    if isinstance(request, Named):
+        return Named(request.operation, moved(request.request, instance))
     if isinstance(request, r.Create):
         request = msgspec.structs.replace(request, spec=msgspec.structs.replace(request.spec, name=instance))
     return msgspec.structs.replace(request, instance=instance)
@@ -126,7 +132,7 @@ def test_a_resize_to_another_topology_is_a_change(driver, control):
 def test_instances_are_listed_page_by_page_in_the_order_of_their_ids(driver):
     ids = sorted(new_id() for _ in range(7))
     for number, instance in enumerate(ids):
-        do(driver, create(instance, name=f"n{number}", node=f"kvm-{number % 2 + 1}"))
+        do(driver, create(instance, name=f"n{number}", node=f"node-{number % 2 + 1}"))
     found, after = [], None
     while True:
         page = do(driver, r.ListInstances(limit=3, after=after))
@@ -135,10 +141,10 @@ def test_instances_are_listed_page_by_page_in_the_order_of_their_ids(driver):
         if after is None:
             break
     assert found == ids
-    second = do(driver, r.ListInstances(node="kvm-2")).instances
+    second = do(driver, r.ListInstances(node="node-2")).instances
     assert {instance.id for instance in second} == set(ids[1::2])
-    with pytest.raises(NotFound):
-        do(driver, r.ListInstances(node="kvm-9"))
+    with pytest.raises(InvalidRequest):
+        do(driver, r.ListInstances(node="node-9"))
 
 
 def test_a_capability_can_be_taken_away_and_a_limit_set(open_driver, tmp_path):
@@ -173,13 +179,13 @@ def test_a_crashed_guest_is_seen_and_can_be_started_again(driver, control):
 
 def test_a_node_that_does_not_answer_changes_nothing_and_says_so(driver, control):
     do(driver, create())
-    control.set_node("kvm-1", reachable=False)
+    control.set_node("node-1", reachable=False)
     assert not node(driver).reachable
     with pytest.raises(HypervisorUnreachable):
         do(driver, r.PowerOff(instance=INSTANCE))
     with pytest.raises(HypervisorUnreachable):
         do(driver, create(new_id(), name="two"))
-    control.set_node("kvm-1", reachable=True, accepts_instances=False)
+    control.set_node("node-1", reachable=True, accepts_instances=False)
     with pytest.raises(InvalidState, match="takes no new instances"):
         do(driver, create(new_id(), name="two"))
     do(driver, r.PowerOff(instance=INSTANCE))

@@ -9,6 +9,7 @@ from testing.scenarios import CHECKSUM, GIB, INSTANCE, SCENARIOS, create, do, im
 
 from federation.contract import requests as r
 from federation.contract.capabilities import Capability
+from federation.contract.consoles import ConsoleKind
 from federation.contract.errors import (
     AlreadyExists,
     ImageRejected,
@@ -53,7 +54,6 @@ REFUSED = {
     "unknown kernel": (create(boot=BootKernel(**KERNEL | {"initrd_url": "missing://i"})), ImageUnavailable),
     "checksum of a bad image": (create(boot=image("corrupt://image")), ImageRejected),
     "checksum of a known image": (create(boot=image("https://known", checksum="sha256:" + "1" * 64)), ImageRejected),
-    "format of another hypervisor": (create(boot=image(format=ImageFormat.VMDK)), InvalidRequest),
     "more memory than the node has": (
         create(flavour=Flavour(vcpus=1, memory_bytes=1 << 40)),
         InsufficientResources,
@@ -61,10 +61,16 @@ REFUSED = {
     "more processors than the node has": (create(flavour=Flavour(vcpus=65, memory_bytes=GIB)), InsufficientResources),
     "more storage than the node has": (create(data_disks=(DataDisk(size_bytes=1 << 50),)), InsufficientResources),
     "a name that is taken": (create(name="taken"), AlreadyExists),
-    "an unknown node": (create(node="kvm-9"), NotFound),
+    "an unknown node": (create(node="node-9"), NotFound),
     "no node": (create(node=None), InvalidRequest),
     "an unknown extension": (create(extensions={"simulated": {"colour": "red"}}), InvalidRequest),
-    "a template where there are none": (create(boot=BootTemplate(template="t")), NotSupported),
+    "a template that is not there": (create(boot=BootTemplate(template="t")), ImageUnavailable),
+    "a template larger than the disk": (
+        create(boot=BootTemplate(template="golden", size_bytes=1 << 20)),
+        InvalidRequest,
+    ),
+    "a volume of another format": (create(boot=BootVolume(volume="spare", format=ImageFormat.RAW)), ImageRejected),
+    "a volume of a pool that is not there": (create(boot=BootVolume(volume="spare", pool="fast")), ImageUnavailable),
 }
 
 
@@ -104,7 +110,7 @@ def test_a_name_that_somebody_takes_in_the_meantime_is_refused_and_nothing_is_le
 
 @pytest.mark.parametrize("pace", [0.0, 1.0], ids=["instant", "slow"])
 def test_running_instances_fill_a_node_and_the_next_start_is_refused(pace, open_driver):
-    driver = open_driver(pace=pace, nodes=(NodeSettings(name="kvm-1", memory_bytes=3 * GIB),))
+    driver = open_driver(pace=pace, nodes=(NodeSettings(name="node-1", memory_bytes=3 * GIB),))
     do(driver, create(flavour=Flavour(vcpus=1, memory_bytes=2 * GIB)))
     second = new_id()
     do(driver, create(second, start=False, name="two", flavour=Flavour(vcpus=1, memory_bytes=2 * GIB)))
@@ -114,6 +120,9 @@ def test_running_instances_fill_a_node_and_the_next_start_is_refused(pace, open_
     assert do(driver, r.PowerOn(instance=second)).power_state is PowerState.RUNNING
 
 
+OF_INSTANCES = [
+    name for name in SCENARIOS if not name.startswith(("create ", "destroy", "set_node")) and name != "create"
+]
 STATES = {
     PowerState.RUNNING: (),
     PowerState.STOPPED: (r.PowerOff(instance=INSTANCE),),
@@ -154,15 +163,15 @@ def test_an_operation_that_the_state_does_not_allow_is_refused_naming_the_state(
         do(driver, request_)
 
 
-@pytest.mark.parametrize("name", [name for name in SCENARIOS if not name.startswith(("create", "destroy"))])
+@pytest.mark.parametrize("name", OF_INSTANCES)
 def test_an_operation_on_what_is_not_there_says_so(name, driver):
     with pytest.raises(NotFound):
         do(driver, SCENARIOS[name].request)
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if not name.startswith(("adopt", "set_node"))])
 def test_a_foreign_machine_is_listed_only_when_asked_for_and_never_touched(name, driver, control, tmp_path):
-    control.plant_foreign(INSTANCE, "strange", "kvm-1")
+    control.plant_foreign(INSTANCE, "strange", "node-1")
     assert do(driver, r.ListInstances()).instances == ()
     (there,) = do(driver, r.ListInstances(foreign=True)).instances
     assert not there.owned
@@ -173,7 +182,7 @@ def test_a_foreign_machine_is_listed_only_when_asked_for_and_never_touched(name,
 
 
 def test_the_name_of_a_foreign_machine_is_taken(driver, control):
-    control.plant_foreign(new_id(), "strange", "kvm-1")
+    control.plant_foreign(new_id(), "strange", "node-1")
     with pytest.raises(AlreadyExists, match="the name strange belongs to"):
         do(driver, create(name="strange"))
 
@@ -187,12 +196,15 @@ def test_each_kind_declares_what_it_can_and_refuses_the_rest_untouched(kind, ope
         Capability.BOOT_TEMPLATE: create(boot=BootTemplate(template="t")),
         Capability.PAUSE: r.Pause(instance=INSTANCE),
         Capability.CONSOLE_OUTPUT: r.GetConsoleOutput(instance=INSTANCE),
+        Capability.CONSOLE_RDP: r.GetConsole(instance=INSTANCE, kind=ConsoleKind.RDP),
+        Capability.CONSOLE_VNC: r.GetConsole(instance=INSTANCE, kind=ConsoleKind.VNC),
+        Capability.ADMIN_PASSWORD: SCENARIOS["set_admin_password"].request,
     }
     missing = set(requests) - flags
-    assert missing
+    assert bool(missing) == (kind is not HypervisorKind.GENERIC)
     for flag in missing:
         with pytest.raises(NotSupported, match=flag):
             do(driver, requests[flag])
     assert read_log(tmp_path / "state").effects == ()
     first = do(driver, r.ListNodes()).nodes[0]
-    assert first.name == {"kvm": "kvm-1", "vsphere": "esxi-1", "hyperv": "hv-1"}[kind]
+    assert first.name == {"generic": "node-1", "kvm": "kvm-1", "vsphere": "esxi-1", "hyperv": "hv-1"}[kind]

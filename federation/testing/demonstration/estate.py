@@ -94,10 +94,15 @@ class DemoEstate:
         crew.dropped = True
         crew.running.link.close(0.0)
 
-    def busiest(self) -> Crew:
-        """The worker that runs most at this moment, by the manager's record."""
+    def busiest(self) -> Crew | None:
+        """The worker that runs most at this moment, by the manager's record, in a cluster that has all of its workers.
+
+        None when no such worker runs anything.
+        """
         running = Counter(o.worker for o in self.manager.manager.operating.operations(state=OperationState.RUNNING))
-        return max(self.crews, key=lambda crew: running[crew.name])
+        bereft = {crew.cluster for crew in self.crews if crew.dropped}
+        busy = [crew for crew in self.crews if running[crew.name] and crew.cluster not in bereft]
+        return max(busy, key=lambda crew: running[crew.name], default=None)
 
     def _hire(self, cluster: DemoCluster, suffix: str) -> Crew:
         settings = SimulatedSettings(state_directory=str(cluster.state_directory), kind=cluster.kind, pace=self.pace)

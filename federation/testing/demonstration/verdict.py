@@ -54,11 +54,9 @@ def judge(operations: Sequence[OperationRecord], report: Report, dropped: Droppe
             f"in flight on {dropped.worker}" + (f"; {reported} had reported before the cut" if reported else ""),
         )
     )
-    lines.append(
-        Line(
-            "moved partitions", f"{moved} of {theirs}", 0 < moved <= theirs, f"of {dropped.worker}, to the other worker"
-        )
-    )
+    idle = "; no work was left in the others" if moved < theirs else ""
+    remark = f"of {dropped.worker}, to the other worker{idle}"
+    lines.append(Line("moved partitions", f"{moved} of {theirs}", 0 < moved <= theirs, remark))
     return lines
 
 

@@ -1,7 +1,8 @@
 """The facts that the history checker judges, as plain records with a JSON form.
 
 Times named ``started``, ``ended``, ``began``, ``guarded`` are seconds of one monotonic clock that all writers share (on Linux
-CLOCK_MONOTONIC, which is the same for every process of a machine).  ``key`` is the ordering key: an instance's UUID.
+CLOCK_MONOTONIC, which is the same for every process of a machine).  ``key`` is the ordering key: an instance's UUID, or
+``node:<cluster>/<name>``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from federation.contract.outcomes import OutcomeKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What anybody who looks at the hypervisor sees of an instance; markers and notes are not part of it.
+    """What anybody who looks at the hypervisor sees of an instance or a node; markers and notes are not part of it.
 
     ``power_state`` None means that there is no machine; disks or a memory file may still lie there.
     """
@@ -27,6 +28,25 @@ class Seen:
     """How often the guest has started from nothing."""
     disks: tuple[str, ...] = ()
     memory_file: bool = False
+    sizes: tuple[int, ...] = ()
+    """Of each disk, in bytes."""
+    generations: tuple[int, ...] = ()
+    """Of each disk: how often it was written to."""
+    node: str = ""
+    incoming: str = ""
+    """The node that is prepared to take it."""
+    interfaces: tuple[str, ...] = ()
+    """MAC addresses."""
+    snapshots: tuple[tuple[str, str], ...] = ()
+    """Id of each, and the power state that reverting to it ends in."""
+    current_snapshot: str = ""
+    frozen: bool = False
+    """Whether the guest's file systems are."""
+    password_sets: int = 0
+    """How often a password was set in the guest."""
+    nmis: int = 0
+    maintenance: bool = False
+    """Of a node: whether it takes no new instances."""
 
 
 ABSENT = Seen()

@@ -15,14 +15,19 @@ from typing import Any
 
 import msgspec
 
-from federation.contract.errors import AlreadyExists, HypervisorRefused
+from federation.contract.errors import AlreadyExists
 from federation.contract.instances import InterfaceFacts, PowerState
-from federation.testing.hypervisor.records import Disk, Machine
+from federation.testing.hypervisor.device_changes import DEVICE_CHANGES
+from federation.testing.hypervisor.expecting import expect, without
+from federation.testing.hypervisor.owner_changes import OWNER_CHANGES
+from federation.testing.hypervisor.records import ACTIVE, Disk, Machine
+from federation.testing.hypervisor.snapshot_changes import SNAPSHOT_CHANGES
 
 Arguments = Mapping[str, Any]
 """Builtin types only: what JSON can carry."""
 
 _S = PowerState
+_RESIZABLE = frozenset({_S.STOPPED, _S.RUNNING})
 MOVES: dict[str, tuple[frozenset[PowerState], PowerState]] = {
     "start": (frozenset({_S.STOPPED, _S.CRASHED}), _S.RUNNING),
     "stop": (frozenset({_S.RUNNING, _S.PAUSED, _S.CRASHED}), _S.STOPPED),
@@ -38,7 +43,7 @@ MOVES: dict[str, tuple[frozenset[PowerState], PowerState]] = {
 }
 """Kind of call: the power states from which it is legal, and the one it leads to."""
 
-INVISIBLE = frozenset({"press_power_button", "mark", "unmark"})
+INVISIBLE = frozenset({"press_power_button", "ask_release", "mark", "unmark"})
 _BOOTS = frozenset({"start", "reset", "restart_guest"})
 
 
@@ -56,19 +61,29 @@ def kinds() -> frozenset[str]:
 
 def _move(kind: str, machine: Machine) -> Machine:
     allowed, end = MOVES[kind]
-    _expect(machine.defined, machine, f"{kind}: there is no such machine")
-    _expect(
+    expect(machine.defined, machine, f"{kind}: there is no such machine")
+    expect(
         machine.power_state in allowed,
         machine,
         f"{kind}: the machine is {machine.power_state}, expected {' or '.join(sorted(allowed))}",
     )
     if kind == "suspend":
-        _expect(machine.memory_file is not None, machine, "suspend: the memory has not been saved")
+        expect(machine.memory_file is not None, machine, "suspend: the memory has not been saved")
     return msgspec.structs.replace(
         machine,
         power_state=end,
         boots=machine.boots + (kind in _BOOTS),
+        disks=_written(machine) if kind in _BOOTS else machine.disks,
+        frozen_by=machine.frozen_by if end in ACTIVE and kind not in _BOOTS else None,
         memory_file=None if kind in {"restore", "discard_memory"} else machine.memory_file,
+    )
+
+
+def _written(machine: Machine) -> tuple[Disk, ...]:
+    """A guest that starts writes to every disk that it may write to."""
+    return tuple(
+        disk if disk.read_only else msgspec.structs.replace(disk, generation=disk.generation + 1)
+        for disk in machine.disks
     )
 
 
@@ -81,8 +96,8 @@ def _allocate_disk(machine: Machine, arguments: Arguments) -> Machine:
 
 def _delete_disk(machine: Machine, arguments: Arguments) -> Machine:
     name = arguments["name"]
-    _expect(machine.disk(name) is not None, machine, f"delete_disk: there is no disk {name}")
-    _expect(not machine.defined, machine, f"delete_disk: {name} is in use")
+    expect(machine.disk(name) is not None, machine, f"delete_disk: there is no disk {name}")
+    expect(not machine.defined, machine, f"delete_disk: {name} is in use")
     return msgspec.structs.replace(machine, disks=tuple(disk for disk in machine.disks if disk.name != name))
 
 
@@ -99,6 +114,8 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     volumes: tuple[Disk, ...] = ()
     created_by: str = ""
     ignores_power_button: bool = False
+    keeps_devices: bool = False
+    agent: bool = True
 
 
 def _define(machine: Machine, arguments: Arguments) -> Machine:
@@ -110,25 +127,25 @@ def _define(machine: Machine, arguments: Arguments) -> Machine:
 
 
 def _undefine(machine: Machine, _arguments: Arguments) -> Machine:
-    _expect(machine.defined, machine, "undefine: there is no such machine")
-    _expect(not machine.active, machine, f"undefine: the machine is {machine.power_state}")
+    expect(machine.defined, machine, "undefine: there is no such machine")
+    expect(not machine.active, machine, f"undefine: the machine is {machine.power_state}")
     disks = tuple(disk for disk in machine.disks if not disk.kept)
     return Machine(id=machine.id, node=machine.node, owned=machine.owned, disks=disks)
 
 
 def _write_memory(machine: Machine, arguments: Arguments) -> Machine:
-    _expect(machine.active, machine, f"write_memory: the machine is {machine.power_state}")
+    expect(machine.active, machine, f"write_memory: the machine is {machine.power_state}")
     return msgspec.structs.replace(machine, memory_file=arguments["made_by"])
 
 
 def _delete_memory(machine: Machine, _arguments: Arguments) -> Machine:
-    _expect(machine.power_state is not _S.SUSPENDED, machine, "delete_memory: the machine is suspended in it")
+    expect(machine.power_state is not _S.SUSPENDED, machine, "delete_memory: the machine is suspended in it")
     return msgspec.structs.replace(machine, memory_file=None)
 
 
 def _set_processors(machine: Machine, arguments: Arguments) -> Machine:
-    _expect(machine.power_state is _S.STOPPED, machine, f"set_processors: the machine is {machine.power_state}")
-    notes = machine.notes | {"resize": arguments["note"]} if arguments["note"] else _without(machine, "resize")
+    expect(machine.power_state in _RESIZABLE, machine, f"set_processors: the machine is {machine.power_state}")
+    notes = machine.notes | {"resize": arguments["note"]} if arguments["note"] else without(machine, "resize")
     topology = arguments["topology"]
     return msgspec.structs.replace(
         machine, vcpus=arguments["vcpus"], topology=topology and tuple(topology), notes=notes
@@ -136,22 +153,22 @@ def _set_processors(machine: Machine, arguments: Arguments) -> Machine:
 
 
 def _set_memory(machine: Machine, arguments: Arguments) -> Machine:
-    _expect(machine.power_state is _S.STOPPED, machine, f"set_memory: the machine is {machine.power_state}")
-    return msgspec.structs.replace(machine, memory_bytes=arguments["memory_bytes"], notes=_without(machine, "resize"))
+    expect(machine.power_state in _RESIZABLE, machine, f"set_memory: the machine is {machine.power_state}")
+    return msgspec.structs.replace(machine, memory_bytes=arguments["memory_bytes"], notes=without(machine, "resize"))
 
 
 def _press_power_button(machine: Machine, _arguments: Arguments) -> Machine:
-    _expect(machine.power_state is _S.RUNNING, machine, f"press_power_button: the machine is {machine.power_state}")
+    expect(machine.power_state is _S.RUNNING, machine, f"press_power_button: the machine is {machine.power_state}")
     return machine
 
 
 def _mark(machine: Machine, arguments: Arguments) -> Machine:
-    _expect(machine.defined, machine, "mark: there is no such machine")
+    expect(machine.defined, machine, "mark: there is no such machine")
     return msgspec.structs.replace(machine, notes=machine.notes | {arguments["note"]: arguments["value"]})
 
 
 def _unmark(machine: Machine, arguments: Arguments) -> Machine:
-    return msgspec.structs.replace(machine, notes=_without(machine, arguments["note"]))
+    return msgspec.structs.replace(machine, notes=without(machine, arguments["note"]))
 
 
 _OTHERS: dict[str, Callable[[Machine, Arguments], Machine]] = {
@@ -167,13 +184,7 @@ _OTHERS: dict[str, Callable[[Machine, Arguments], Machine]] = {
     "press_power_button": _press_power_button,
     "mark": _mark,
     "unmark": _unmark,
+    **DEVICE_CHANGES,
+    **SNAPSHOT_CHANGES,
+    **OWNER_CHANGES,
 }
-
-
-def _without(machine: Machine, note: str) -> dict[str, str]:
-    return {name: value for name, value in machine.notes.items() if name != note}
-
-
-def _expect(condition: object, machine: Machine, message: str) -> None:
-    if not condition:
-        raise HypervisorRefused(message, instance=machine.id, power_state=machine.power_state)

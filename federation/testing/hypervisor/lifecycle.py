@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 
 import msgspec
 
 from federation.contract import requests as r
 from federation.contract.errors import AlreadyExists, InvalidRequest, InvalidState
-from federation.contract.instances import BootVolume, Flavour, Instance, InstanceSpec, InterfaceFacts, PowerState
-from federation.testing.hypervisor import world
+from federation.contract.instances import Flavour, Instance, InstanceSpec, InterfaceFacts, PowerState
+from federation.contract.results import Destroyed
+from federation.testing.hypervisor import node_rows, world
 from federation.testing.hypervisor.changes import Definition
-from federation.testing.hypervisor.database import Connection
+from federation.testing.hypervisor.interfaces import derive_mac
 from federation.testing.hypervisor.records import Disk, Machine, facts
 from federation.testing.hypervisor.session import Session
-from federation.testing.hypervisor.sources import check_source, root_disk
+from federation.testing.hypervisor.sources import root_disk
 from federation.testing.hypervisor.steps import require, require_owned, require_state, step, undoing
 
 SEED_BYTES = 1 << 20
-EXTENSIONS = frozenset({"ignores_power_button"})
+EXTENSIONS = frozenset({"ignores_power_button", "keeps_devices", "agent"})
 
 Found = Callable[[Machine | None], bool]
 
@@ -29,27 +29,27 @@ def create(session: Session, request: r.Create) -> Instance:
     operation = session.call.operation
     with undoing(session, _remove_made):
         _check_nothing_else(session, request.spec)
-        check_source(session.hypervisor.settings, request.spec.boot)
-        disks = tuple(_disks(session, request))
+        root = root_disk(session, request.spec.boot)
+        disks = tuple(_disks(session, request, root))
         for number, disk in enumerate(disks):
             session.call.progress(80.0 * number / len(disks), f"allocating {disk.name}")
             arguments = msgspec.to_builtins(disk)
             step(session, "allocate_disk", _has(disk.name), target=disk.name, node=request.spec.node, **arguments)
         session.call.progress(80.0, "defining")
-        step(session, "define", _defined_by(operation), node=request.spec.node, **_definition(session, request))
+        step(session, "define", _defined_by(operation), node=request.spec.node, **_definition(session, request, root))
         if request.start:
             session.call.progress(90.0, "starting")
             step(session, "start", lambda machine: machine is not None and machine.boots > 0)
         return facts(require(session))
 
 
-def destroy(session: Session, _request: r.Destroy) -> r.Empty:
+def destroy(session: Session, _request: r.Destroy) -> Destroyed:
     """Stop, undefine, delete each disk; from the first call on there is no way back, only on."""
     session.irreversible = session.call.recovering  # what an earlier attempt has taken away cannot be given back
     with undoing(session):
         machine = session.read()
         if machine is None:
-            return r.Empty()
+            return Destroyed()
         require_owned(machine)
         if machine.active:
             step(session, "stop", lambda m: m is None or not m.active)
@@ -61,15 +61,15 @@ def destroy(session: Session, _request: r.Destroy) -> r.Empty:
             if not disk.kept:
                 step(session, "delete_disk", _lacks(disk.name), target=disk.name, name=disk.name)
                 session.irreversible = True
-        return r.Empty()
+        return Destroyed()
 
 
 def resize(session: Session, request: r.Resize) -> Instance:
     """Two calls, processors and memory; the first leaves a note of what was, until the second has been made."""
     with undoing(session, _restore_processors):
         machine = require(session)
-        require_state(machine, "resize", PowerState.STOPPED)
         flavour = request.flavour
+        _require_resizable(machine, request)
         if flavour.firmware != machine.firmware:
             message = f"resize: firmware of {machine.id} is {machine.firmware} and cannot become {flavour.firmware}"
             raise InvalidRequest(message, field="flavour.firmware", value=flavour.firmware)
@@ -82,6 +82,19 @@ def resize(session: Session, request: r.Resize) -> Instance:
             )  # fmt: skip
         step(session, "set_memory", _resized(flavour), memory_bytes=flavour.memory_bytes)
         return facts(require(session))
+
+
+def _require_resizable(machine: Machine, request: r.Resize) -> None:
+    """Raise InvalidState unless it is stopped, or runs and is to grow; what this operation has begun may go on."""
+    allowed = (PowerState.STOPPED, PowerState.RUNNING) if request.live else (PowerState.STOPPED,)
+    require_state(machine, "resize", *allowed)
+    less = request.flavour.vcpus < machine.vcpus or request.flavour.memory_bytes < machine.memory_bytes
+    if machine.power_state is PowerState.RUNNING and less:
+        message = (
+            f"resize: instance {machine.id} runs with {machine.vcpus} vCPUs and {machine.memory_bytes} bytes of memory "
+            "and can only grow; stop it first"
+        )
+        raise InvalidState(message, instance=machine.id, power_state=machine.power_state, expected=PowerState.STOPPED)
 
 
 def _check_nothing_else(session: Session, spec: InstanceSpec) -> None:
@@ -103,32 +116,22 @@ def _check_nothing_else(session: Session, spec: InstanceSpec) -> None:
     other = session.look("read_names", lambda connection: world.named(connection, spec.name))
     if other is not None and other != session.machine_id:
         raise AlreadyExists(f"the name {spec.name} belongs to machine {other}", name=spec.name, instance=other)
-    session.look("read_nodes", lambda connection: _check_node(connection, spec, spec.node or ""))
+    session.look("read_nodes", lambda connection: node_rows.require_open(connection, spec.node or "", spec.name))
 
 
-def _check_node(connection: Connection, spec: InstanceSpec, node: str) -> None:
-    world.require_node(connection, node)
-    row = connection.execute("SELECT accepts_instances FROM nodes WHERE name = ?", (node,)).fetchone()
-    if not row[0]:
-        raise InvalidState(f"node {node} takes no new instances, {spec.name} was to go there", node=node)
-
-
-def _disks(session: Session, request: r.Create) -> Iterator[Disk]:
+def _disks(session: Session, request: r.Create, root: Disk | None) -> Iterator[Disk]:
     operation, instance, spec = session.call.operation, session.machine_id, request.spec
-    size, source = root_disk(spec.boot)
-    if size:
-        yield Disk(name=f"{instance}-root", size_bytes=size, source=source, made_by=operation)
+    if root is not None and not root.kept:
+        yield root
     for number, disk in enumerate(spec.data_disks):
         yield Disk(name=f"{instance}-data{number}", size_bytes=disk.size_bytes, made_by=operation)
     if spec.guest is not None:
         yield Disk(name=f"{instance}-seed", size_bytes=SEED_BYTES, source="NoCloud", made_by=operation)
 
 
-def _definition(session: Session, request: r.Create) -> dict[str, object]:
+def _definition(session: Session, request: r.Create, root: Disk | None) -> dict[str, object]:
     spec = request.spec
-    volumes: tuple[Disk, ...] = ()
-    if isinstance(spec.boot, BootVolume):
-        volumes = (Disk(name=spec.boot.volume, size_bytes=0, source=f"volume {spec.boot.volume}", kept=True),)
+    extensions = spec.extensions.get("simulated", {})
     definition = Definition(
         name=spec.name,
         vcpus=spec.flavour.vcpus,
@@ -136,21 +139,21 @@ def _definition(session: Session, request: r.Create) -> dict[str, object]:
         firmware=str(spec.flavour.firmware),
         topology=_topology(spec.flavour),
         interfaces=tuple(
-            InterfaceFacts(mac=interface.mac or _derive_mac(session.machine_id, number), network=interface.network)
+            InterfaceFacts(
+                mac=interface.mac or derive_mac(f"{session.machine_id}:{number}"),
+                network=interface.network,
+                vlan=interface.vlan,
+            )
             for number, interface in enumerate(spec.interfaces)
         ),
         metadata=dict(spec.metadata),
-        volumes=volumes,
+        volumes=(root,) if root is not None and root.kept else (),
         created_by=session.call.operation,
-        ignores_power_button=bool(spec.extensions.get("simulated", {}).get("ignores_power_button", False)),
+        ignores_power_button=bool(extensions.get("ignores_power_button", False)),
+        keeps_devices=bool(extensions.get("keeps_devices", False)),
+        agent=bool(extensions.get("agent", session.hypervisor.settings.agents)),
     )
     return dict(msgspec.to_builtins(definition))
-
-
-def _derive_mac(instance: str, number: int) -> str:
-    """A locally administered address (52:54:00, as QEMU uses) that is the same on every attempt."""
-    digest = hashlib.blake2b(f"{instance}:{number}".encode(), digest_size=3).hexdigest()
-    return f"52:54:00:{digest[0:2]}:{digest[2:4]}:{digest[4:6]}"
 
 
 def _topology(flavour: Flavour) -> tuple[int, int, int] | None:
@@ -168,7 +171,7 @@ def _remove_made(session: Session) -> None:
             session.change("stop")
         session.change("undefine")
     for disk in machine.disks:
-        if disk.made_by == operation:
+        if disk.made_by == operation and not disk.kept:
             session.change("delete_disk", target=disk.name, name=disk.name)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from federation.contract import requests as r
 from federation.contract.errors import TimedOut
 from federation.contract.instances import Instance, PowerState
+from federation.testing.hypervisor.markers import before_of, counted_after, forget, marked_before
 from federation.testing.hypervisor.records import Machine, facts
 from federation.testing.hypervisor.session import Session
 from federation.testing.hypervisor.steps import require, require_state, step, undoing
@@ -40,20 +41,15 @@ def power_off(session: Session, request: r.PowerOff) -> Instance:
 
 def reboot(session: Session, request: r.Reboot) -> Instance:
     """Two calls: a marker that counts the boots so far, then the reset; a repeat compares the two."""
-    with undoing(session, _forget_reboot):
+    with undoing(session, forget("reboot", _boots)):
         machine = require(session)
-        operation = session.call.operation
-        if _boots_before(machine, operation) is None:
+        if before_of(machine, "reboot", session.call.operation) is None:
             require_state(machine, "reboot", _S.RUNNING)
-            value = f"{operation}:{machine.boots}"
-            step(session, "mark", _noted("reboot", value), note="reboot", value=value)
-        before = _boots_before(require(session), operation)
-        if before is None:
-            before = machine.boots  # somebody lied to us about the marker: do not reset twice in this attempt at least
+        rebooted = counted_after(_boots, marked_before(session, machine, "reboot", _boots))
         if request.mode is r.RebootMode.SOFT:
-            _ask_guest(session, machine, "restart_guest", _booted_after(before), request.timeout_seconds)
+            _ask_guest(session, machine, "restart_guest", rebooted, request.timeout_seconds)
         else:
-            step(session, "reset", _booted_after(before))
+            step(session, "reset", rebooted)
         return facts(require(session))
 
 
@@ -110,34 +106,18 @@ def _ask_guest(
         raise TimedOut(message, instance=machine.id, timeout_seconds=timeout)
 
 
-def _forget_reboot(session: Session) -> None:
-    machine = session.read()
-    before = machine and _boots_before(machine, session.call.operation)
-    if machine is not None and before is not None and machine.boots == before:
-        session.change("unmark", note="reboot")
-
-
 def _drop_memory_file(session: Session) -> None:
     machine = session.read()
     if machine and machine.memory_file == session.call.operation and machine.power_state is not _S.SUSPENDED:
         session.change("delete_memory")
 
 
-def _boots_before(machine: Machine, operation: str) -> int | None:
-    owner, _, boots = machine.notes.get("reboot", "").partition(":")
-    return int(boots) if owner == operation else None
+def _boots(machine: Machine) -> int:
+    return machine.boots
 
 
 def _is(state: PowerState) -> Callable[[Machine | None], bool]:
     return lambda machine: machine is not None and machine.power_state is state
-
-
-def _noted(note: str, value: str) -> Callable[[Machine | None], bool]:
-    return lambda machine: machine is not None and machine.notes.get(note) == value
-
-
-def _booted_after(boots: int) -> Callable[[Machine | None], bool]:
-    return lambda machine: machine is not None and machine.boots > boots
 
 
 def _memory_of(operation: str) -> Callable[[Machine | None], bool]:

@@ -12,7 +12,8 @@ CREATE TABLE IF NOT EXISTS nodes (
     storage_bytes_used INTEGER NOT NULL DEFAULT 0,
     instances INTEGER NOT NULL DEFAULT 0,
     reachable INTEGER NOT NULL DEFAULT 1,
-    accepts_instances INTEGER NOT NULL DEFAULT 1
+    accepts_instances INTEGER NOT NULL DEFAULT 1,
+    maintenance INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS machines (
@@ -23,6 +24,15 @@ CREATE TABLE IF NOT EXISTS machines (
     document BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS machine_names ON machines (name) WHERE name IS NOT NULL;
+
+-- Volumes and templates: storage that all nodes share.
+CREATE TABLE IF NOT EXISTS stored (
+    kind TEXT NOT NULL,
+    pool TEXT NOT NULL,
+    name TEXT NOT NULL,
+    document BLOB NOT NULL,
+    PRIMARY KEY (kind, pool, name)
+) WITHOUT ROWID;
 
 -- Calls that take time: under way until ``ready`` (CLOCK_MONOTONIC, NULL: until released), whatever becomes of the caller.
 CREATE TABLE IF NOT EXISTS calls (

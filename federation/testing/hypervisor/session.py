@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from federation.contract.call import Call, Revoked
-from federation.contract.errors import Cancelled, InvalidRequest, OperationError
+from federation.contract.errors import Cancelled, InvalidRequest, OperationError, TimedOut
 from federation.testing import faults
 from federation.testing.calls import SimulatedCrash
 from federation.testing.clock import Clock
 from federation.testing.faults import Action, Fault, Phase, Spot
-from federation.testing.hypervisor import changes, world
+from federation.testing.hypervisor import node_rows, planting, world
 from federation.testing.hypervisor.database import Connection, Database
 from federation.testing.hypervisor.injection import act_all, find_hold
 from federation.testing.hypervisor.profiles import TYPICAL, Delay
@@ -98,13 +98,7 @@ class Hypervisor:
             if owner != self.cluster:
                 message = f"state_directory {self.database.path.parent} belongs to cluster {owner}, not {self.cluster}"
                 raise InvalidRequest(message, field="state_directory", cluster=self.cluster, owner=owner)
-            for node in self.settings.inventory():
-                connection.execute(
-                    "INSERT INTO nodes (name, vcpus, memory_bytes, storage_bytes) VALUES (?, ?, ?, ?)"
-                    " ON CONFLICT (name) DO UPDATE SET vcpus = excluded.vcpus,"
-                    " memory_bytes = excluded.memory_bytes, storage_bytes = excluded.storage_bytes",
-                    (node.name, node.vcpus, node.memory_bytes, node.storage_bytes),
-                )
+            planting.plant_all(connection, self.settings, self.clock.monotonic())
             for number, fault in enumerate(self.settings.faults):
                 faults.plant(connection, fault, fault.name or f"settings-{number:03}")
 
@@ -190,7 +184,7 @@ class Session:
             return
         try:
             self.call.guard()
-        except Cancelled:
+        except (Cancelled, TimedOut):
             if not self.irreversible:
                 raise
             self.call.guard()
@@ -244,14 +238,14 @@ class Session:
         if not self._guard_logged and self._guarded is not None:
             connection.execute("UPDATE executions SET guarded = ? WHERE id = ?", (self._guarded, self._execution))
         self._complete(connection, self.machine_id)
-        world.require_node(connection, change.node)
+        node_rows.require_node(connection, change.node)
 
     def _complete(self, connection: Connection, machine: str | None) -> None:
         clock = self.hypervisor.clock
         world.complete_calls(connection, clock.monotonic(), clock.wall(), machine)
 
     def _describe(self, kind: str, target: str, node: str, arguments: dict[str, Any]) -> world.Change:
-        if kind not in changes.kinds():
+        if kind not in world.kinds():
             raise KeyError(kind)
         if not node:
             with self.hypervisor.database.reading() as connection:

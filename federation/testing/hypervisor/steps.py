@@ -103,6 +103,13 @@ def require_state(machine: Machine, name: str, *allowed: PowerState) -> None:
         raise InvalidState(message, instance=machine.id, power_state=machine.power_state, expected=expected)
 
 
+def require_agent(machine: Machine, name: str) -> None:
+    """Raise InvalidState, naming the agent, unless one answers in the guest."""
+    if not machine.agent:
+        message = f"{name}: no agent answers in the guest of instance {machine.id}, expected one"
+        raise InvalidState(message, instance=machine.id, expected="agent")
+
+
 def _undo(session: Session, undo: Undo, error: OperationError) -> None:
     try:
         wait_for_calls(session)

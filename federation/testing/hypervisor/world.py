@@ -12,14 +12,15 @@ import msgspec
 from federation.contract.errors import (
     CATALOGUE,
     AlreadyExists,
-    HypervisorUnreachable,
     InsufficientResources,
     NotFound,
     OperationError,
 )
-from federation.testing.hypervisor import changes
+from federation.testing.history.records import Seen
+from federation.testing.hypervisor import changes, node_rows, stored
 from federation.testing.hypervisor.database import Connection
 from federation.testing.hypervisor.records import Machine, Usage, seen, usage
+from federation.testing.hypervisor.uptime import clocked
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,9 +60,10 @@ def load(connection: Connection, machine: str) -> Machine | None:
 def load_page(
     connection: Connection, *, after: str, limit: int, node: str | None = None, foreign: bool = True
 ) -> list[Machine]:
-    """Defined machines in the order of their ids, from behind ``after``."""
+    """Defined machines on nodes that answer, in the order of their ids, from behind ``after``."""
     rows = connection.execute(
         "SELECT document FROM machines WHERE id > ? AND name IS NOT NULL AND (? IS NULL OR node = ?) AND (owned OR ?)"
+        " AND node NOT IN (SELECT name FROM nodes WHERE NOT reachable)"
         " ORDER BY id LIMIT ?",
         (after, node, node, foreign, limit),
     )
@@ -74,26 +76,29 @@ def named(connection: Connection, name: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-def require_node(connection: Connection, name: str) -> None:
-    """Raise NotFound or HypervisorUnreachable unless the node is there and answers."""
-    row = connection.execute("SELECT reachable FROM nodes WHERE name = ?", (name,)).fetchone()
-    if row is None:
-        known = ", ".join(row[0] for row in connection.execute("SELECT name FROM nodes ORDER BY name"))
-        raise NotFound(f"node {name!r} does not exist; the cluster has {known}", node=name)
-    if not row[0]:
-        raise HypervisorUnreachable(f"node {name} does not answer", node=name)
+def kinds() -> frozenset[str]:
+    """Every kind of changing call, of machines and of nodes."""
+    return changes.kinds() | frozenset(node_rows.MAINTENANCE)
 
 
-def take_effect(connection: Connection, change: Change, moment: Moment) -> Machine:
-    """Change the machine and log the effect; whatever is refused is refused before anything is written."""
+def take_effect(connection: Connection, change: Change, moment: Moment) -> None:
+    """Carry the change out and log the effect; whoever catches what is refused has to roll back."""
+    if change.kind in node_rows.MAINTENANCE:
+        _log(connection, change, moment, node_rows.set_maintenance(connection, change.node, change.kind))
+        return
     before = load(connection, change.machine)
     standing = before or Machine(id=change.machine, node=change.node)
-    after = changes.apply(change.kind, standing, change.arguments)
+    after = clocked(standing, changes.apply(change.kind, standing, change.arguments), moment.ended)
     _check_name(connection, after)
-    charge(connection, after, usage(before), usage(after))
+    stored.carry_out(connection, change.kind, change.arguments)
+    stored.follow(connection, before, after)
+    if before is not None and before.node != after.node:
+        charge(connection, after, Usage(), usage(after))
+        charge(connection, before, usage(before), Usage())
+    else:
+        charge(connection, after, usage(before), usage(after))
     store(connection, after)
-    _log(connection, change, moment, after)
-    return after
+    _log(connection, change, moment, seen(after))
 
 
 def store(connection: Connection, machine: Machine) -> None:
@@ -103,7 +108,8 @@ def store(connection: Connection, machine: Machine) -> None:
         return
     connection.execute(
         "INSERT INTO machines (id, node, name, owned, document) VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT (id) DO UPDATE SET node = excluded.node, name = excluded.name, document = excluded.document",
+        " ON CONFLICT (id) DO UPDATE SET node = excluded.node, name = excluded.name, owned = excluded.owned,"
+        " document = excluded.document",
         (machine.id, machine.node, machine.name if machine.defined else None, machine.owned, _encode(machine)),
     )
 
@@ -136,10 +142,13 @@ def complete_calls(connection: Connection, now: float, wall: float, machine: str
     for number, document, started, ready in rows:
         moment = Moment(started, ready, wall - (now - ready))
         code = message = None
+        connection.execute("SAVEPOINT effect")
         try:
             take_effect(connection, _decode_change(document), moment)
         except OperationError as error:
             code, message = error.code, error.message
+            connection.execute("ROLLBACK TO effect")
+        connection.execute("RELEASE effect")
         connection.execute("UPDATE calls SET done = 1, code = ?, message = ? WHERE id = ?", (code, message, number))
 
 
@@ -208,12 +217,12 @@ def _check_room(machine: Machine, what: str, wanted: int, there: int) -> None:
         raise InsufficientResources(message, node=machine.node, wanted=wanted, there=there)
 
 
-def _log(connection: Connection, change: Change, moment: Moment, after: Machine) -> None:
+def _log(connection: Connection, change: Change, moment: Moment, after: Seen) -> None:
     digest = hashlib.blake2b(_encode(change.arguments), digest_size=8).hexdigest()
     row: Iterable[object] = (
         change.machine, change.operation, change.name, change.attempt, change.execution, change.pid,
         change.kind, change.target, change.kind not in changes.INVISIBLE,
-        moment.wall, moment.started, moment.ended, digest, _encode(seen(after)),
+        moment.wall, moment.started, moment.ended, digest, _encode(after),
     )  # fmt: skip
     connection.execute(
         "INSERT INTO effects (key, operation, name, attempt, execution, pid, kind, target, visible,"
