@@ -48,15 +48,71 @@ _MANAGER = [
     cfg.FloatOpt("worker_timeout", default=30.0, min=1.0, help="Seconds without a heartbeat before a worker is lost."),
     cfg.FloatOpt("nodes_every", default=30.0, min=1.0, help="Seconds between two looks at the clusters' inventories."),
     cfg.IntOpt("prefetch", default=16, min=1, max=1000, help="Deliveries that a worker holds of each partition."),
+    cfg.FloatOpt(
+        "keep_days", default=90.0, min=0.0, help="Days that settled operations are kept, at least one; 0: without end."
+    ),
+    cfg.IntOpt(
+        "keep_operations", default=0, min=0, help="Settled operations that are kept of each cluster; 0: any number."
+    ),
+    cfg.FloatOpt("audit_days", default=400.0, min=0.0, help="Days that the audit log is kept; 0: without end."),
+    cfg.BoolOpt("trust_users", default=False, help="Let every broker user speak for every worker, granted or not."),
     cfg.IntOpt("partitions", default=32, min=1, max=1024, help="Partitions of a new cluster, unless given."),
+    cfg.StrOpt("metrics", help="HOST:PORT of the manager's metrics, such as 127.0.0.1:9180; not served if not given."),
 ]
 _WORKER = [
     cfg.StrOpt("id", help="Name of this worker; made of cluster, host and process if not given."),
+    cfg.BoolOpt(
+        "confined",
+        default=False,
+        help="The broker user is one of `federation broker grant`: declare nothing but this worker's own queues.",
+    ),
     cfg.IntOpt("max_operations", default=16, min=1, max=1024, help="Operations that run side by side."),
     cfg.FloatOpt("drain_timeout", default=60.0, min=0.0, help="Seconds that running operations get on SIGTERM."),
     cfg.FloatOpt("stuck_after", default=60.0, min=1.0, help="Seconds that hung driver calls may fill every slot."),
+    cfg.StrOpt("metrics", help="HOST:PORT of the worker's metrics, such as 127.0.0.1:9181; not served if not given."),
 ]
-GROUPS: dict[str, list[cfg.Opt]] = {"DEFAULT": _COMMON, "manager": _MANAGER, "worker": _WORKER}
+_API = [
+    cfg.StrOpt("listen", help="HOST:PORT of the REST API, such as 127.0.0.1:8780; it is not served if not given."),
+    cfg.StrOpt("certificate", help="PEM file with the API's certificate chain; beyond this machine it must have one."),
+    cfg.StrOpt("private_key", help="PEM file with the certificate's private key."),
+    cfg.BoolOpt(
+        "plain", default=False, help="Serve without TLS beyond this machine: something in front of it ends TLS."
+    ),
+]
+_METRICS = [
+    cfg.StrOpt("certificate", help="PEM file with the certificate chain of the metrics' endpoint."),
+    cfg.StrOpt("private_key", help="PEM file with the certificate's private key."),
+    cfg.StrOpt(
+        "client_ca", help="PEM file of the authority that a client's certificate must be of; anybody if not given."
+    ),
+    cfg.BoolOpt("plain", default=False, help="Serve metrics without TLS beyond this machine: its network is trusted."),
+]
+_TRACING = [
+    cfg.StrOpt(
+        "endpoint", help="OTLP/HTTP receiver of traces, such as http://127.0.0.1:4318; none are made if not given."
+    ),
+    cfg.FloatOpt(
+        "ratio", default=1.0, min=0.0, max=1.0, help="Share of the traces that begin here which are recorded."
+    ),
+]
+_MANAGEMENT: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "url",
+        secret=True,
+        help="The broker's management API: with an administrator's login for `federation broker`, with one of the tag "
+        "monitoring for a manager's metrics: https://user:password@host:15671.",
+    ),
+    cfg.StrOpt("ca_file", help="PEM file of the authorities that the management API's certificate is checked with."),
+]
+GROUPS: dict[str, list[cfg.Opt]] = {
+    "DEFAULT": _COMMON,
+    "manager": _MANAGER,
+    "worker": _WORKER,
+    "api": _API,
+    "metrics": _METRICS,
+    "tracing": _TRACING,
+    "management": _MANAGEMENT,
+}
 
 
 class ConfigError(Exception):

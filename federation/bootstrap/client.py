@@ -28,15 +28,17 @@ def check_broker(broker_url: str) -> None:
 class ManagerClient:
     """Calls a manager's door over the bus: for the command line; raises BusError when the broker cannot be reached."""
 
-    def __init__(self, broker_url: str, timeout: float = 15.0) -> None:
+    def __init__(self, broker_url: str, timeout: float = 15.0, asker: str | None = None) -> None:
+        """``asker`` is who asks, for the manager's audit log."""
         prepare_types()
         check_broker(broker_url)
         self._rpc = Rpc(broker_url)
         self._timeout = timeout
+        self._asked = {} if asker is None else {"asked": {"by": asker}}
 
     def call(self, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Call one method; the reply is a QueryReply in builtin types.  Raises Unavailable."""
-        return self._rpc.call(MANAGER_TOPIC, method, arguments, self._timeout)
+        return self._rpc.call(MANAGER_TOPIC, method, {**arguments, **self._asked}, self._timeout)
 
     def close(self) -> None:
         """Disconnect."""

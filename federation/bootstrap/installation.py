@@ -25,4 +25,9 @@ def check_distribution() -> str:
             f"pip uninstall {' '.join(foreign)}, then pip install --force-reinstall {_OURS}"
         )
         raise ForeignDistribution(message)
-    return f"{_OURS} {importlib.metadata.version(_OURS)}"
+    return f"{_OURS} {version()}"
+
+
+def version() -> str:
+    """Of the distribution that provides us."""
+    return importlib.metadata.version(_OURS)

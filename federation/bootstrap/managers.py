@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TypeVar
 
-from federation.bootstrap.topics import ADMISSION_TOPIC, MANAGER_TOPIC, START_TIMEOUT, query_topic
+from federation.bootstrap.topics import ADMISSION_TOPIC, MANAGER_TOPIC, START_TIMEOUT, manager_prefix, query_topic
 from federation.bus import topology
 from federation.bus.connect import open_link
 from federation.bus.errors import BusError
@@ -18,27 +19,43 @@ from federation.contract.errors import Unavailable
 from federation.contract.struct_types import prepare_types
 from federation.manager.door import AdmissionDoor, ManagerDoor
 from federation.manager.manager import Manager, ManagerBus
+from federation.manager.ports import Leftover
 from federation.manager.settings import ManagerSettings
+from federation.observe.tracing import ManagerTracing, is_on
 from federation.protocol.envelope import Answer, Command
 from federation.protocol.errors import StoreUnavailable
 from federation.store import open_store
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 class _Commands:
     """The manager's port ``Commands`` on the bus."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, tracing: ManagerTracing | None) -> None:
         self._publisher = CommandPublisher(link)
+        self._tracing = tracing
 
     def publish(self, command: Command, on_settled: Callable[[bool], None]) -> None:
         """A publication that the bus does not even take is as uncertain as one that it lost."""
+        if self._tracing is not None:
+            on_settled = _traced(self._tracing, command, on_settled)
         try:
             self._publisher.publish(command, lambda result: on_settled(result is PublishResult.CONFIRMED))
         except BusError as error:
             log.warning("operation=%s not published, it is tried again: %s", command.operation, error)
             on_settled(False)  # noqa: FBT003 (the port's callback takes one truth)
+
+
+def _traced(tracing: ManagerTracing, command: Command, on_settled: Callable[[bool], None]) -> Callable[[bool], None]:
+    span = tracing.publishing(command)
+
+    def settled(certain: bool) -> None:  # noqa: FBT001 (the port's callback has this form)
+        tracing.published(span, certain=certain)
+        on_settled(certain)
+
+    return settled
 
 
 class _Answers:
@@ -47,10 +64,10 @@ class _Answers:
     def __init__(self, link: Link) -> None:
         self._sender = AnswerSender(link)
 
-    def answer(self, worker: str, answer: Answer) -> None:
+    def answer(self, cluster: str, worker: str, answer: Answer) -> None:
         """Send, and say in the log if it could not be sent."""
         try:
-            self._sender.answer(worker, answer)
+            self._sender.answer(cluster, worker, answer)
         except BusError as error:
             log.warning("answer to worker=%s not sent, it asks again: %s", worker, error)
 
@@ -72,23 +89,47 @@ class _Queries:
 class _Queues:
     """The manager's port ``ClusterQueues`` on the bus."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, rpc: Rpc) -> None:
         self._link = link
+        self._rpc = rpc
 
     def declare(self, cluster: str, epoch: int, partitions: int) -> None:
-        """Declare a cluster's queues; the broker's refusal becomes ``unavailable``."""
-        try:
+        """Declare a cluster's queues."""
+
+        def act() -> None:
             topology.declare_cluster(self._link, cluster, epoch, partitions)
-        except BusError as error:
-            message = f"the queues of cluster {cluster!r} could not be declared: {error}"
-            raise Unavailable(message, cluster=cluster) from error
+            self._rpc.provide(query_topic(cluster))
+
+        self._try(cluster, "declared", act)
 
     def retire(self, cluster: str, epoch: int, partitions: int) -> None:
         """Delete a cluster's queues."""
+        self._try(cluster, "deleted", lambda: topology.retire_cluster(self._link, cluster, epoch, partitions))
+
+    def restore(self, cluster: str, epoch: int, partitions: int) -> None:
+        """Declare what is shared, then a cluster's queues."""
+        self._try(cluster, "declared", lambda: topology.declare_shared(self._link))
+        self.declare(cluster, epoch, partitions)
+
+    def leave(self, cluster: str, epoch: int, partitions: int) -> None:
+        """Declare an epoch's queues no more after a reconnect."""
+        self._try(cluster, "left", lambda: topology.leave_epoch(self._link, cluster, epoch, partitions))
+
+    def leftover(self, cluster: str, epoch: int, partitions: int) -> Leftover:
+        """Look at each of an epoch's queues."""
+        depth = self._try(cluster, "read", lambda: topology.epoch_depth(self._link, cluster, epoch, partitions))
+        return Leftover(*depth)
+
+    def delete(self, cluster: str, epoch: int, partitions: int) -> None:
+        """Delete an epoch's queues."""
+        self._try(cluster, "deleted", lambda: topology.delete_epoch(self._link, cluster, epoch, partitions))
+
+    def _try(self, cluster: str, what: str, act: Callable[[], _T]) -> _T:
+        """The broker's refusal becomes ``unavailable``."""
         try:
-            topology.retire_cluster(self._link, cluster, epoch, partitions)
+            return act()
         except BusError as error:
-            message = f"the queues of cluster {cluster!r} could not be deleted: {error}"
+            message = f"the queues of cluster {cluster!r} could not be {what}: {error}"
             raise Unavailable(message, cluster=cluster) from error
 
 
@@ -125,10 +166,12 @@ def run_manager(broker_url: str, store_url: str, settings: ManagerSettings | Non
         undo.callback(link.close, 1.0)
         link.start(START_TIMEOUT)
         topology.declare_shared(link)
-        rpc = Rpc(broker_url)
+        rpc = Rpc(broker_url, manager_prefix(settings.id))
         undo.callback(rpc.close)
-        bus = ManagerBus(_Commands(link), _Answers(link), _Queries(rpc), _Queues(link))
+        tracing = ManagerTracing() if is_on() else None
+        bus = ManagerBus(_Commands(link, tracing), _Answers(link), _Queries(rpc), _Queues(link, rpc))
         manager = Manager(store, bus, settings)
+        manager.submitting.tracing = tracing
         results = ResultsConsumer(link, settings.id, manager.results.on_result, _log_lost)
         dead = DeadLetterConsumer(link, _DeadLetters(manager).take)
         running = RunningManager(manager, ManagerDoor(manager), link, rpc, results, dead)
@@ -137,7 +180,7 @@ def run_manager(broker_url: str, store_url: str, settings: ManagerSettings | Non
         undo.callback(running.stop, 1.0)
         results.start()
         dead.start()
-        rpc.serve(ADMISSION_TOPIC, settings.id, AdmissionDoor(manager).call)
+        rpc.serve_checked(ADMISSION_TOPIC, settings.id, AdmissionDoor(manager).call)
         rpc.serve(MANAGER_TOPIC, settings.id, running.door.call)
         undo.pop_all()
     return running

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from federation.bootstrap.topics import ADMISSION_TOPIC, START_TIMEOUT, query_topic
+from federation.bootstrap.topics import ADMISSION_TOPIC, START_TIMEOUT, query_topic, worker_prefix
 from federation.bus import topology
 from federation.bus.connect import open_link
 from federation.bus.errors import BusError
@@ -23,6 +23,7 @@ from federation.bus.ordered import AnswerReceiver, CommandConsumer, ResultSender
 from federation.bus.rpc import Rpc
 from federation.contract import errors
 from federation.contract.outcomes import Outcome, OutcomeKind
+from federation.observe.tracing import WorkerTracing, is_on
 from federation.protocol.admission import Admission, Announcement, Departure, Heartbeat, HeartbeatAnswer
 from federation.protocol.envelope import Answer, Progress, Question, Report
 from federation.protocol.queries import QueryError, QueryReply, error_from_wire
@@ -166,14 +167,15 @@ def make_worker(broker_url: str, driver_class: Any, driver_settings: Any, settin
     link = open_link(broker_url, f"worker {settings.worker}")
     try:
         link.start(START_TIMEOUT)
-        rpc = Rpc(broker_url)
+        own = worker_prefix(settings.cluster, settings.worker)
+        rpc = Rpc(broker_url, own, confined=settings.confined)
     except BaseException:
         link.close(1.0)
         driver.driver.close()
         raise
 
     def open_answers(on_answer: Callable[[Answer], None]) -> AnswerReceiver:
-        receiver = AnswerReceiver(link, settings.cluster, settings.worker, on_answer)
+        receiver = AnswerReceiver(link, settings.cluster, settings.worker, on_answer, confined=settings.confined)
         _unless_bus_fails(receiver.start)
         return receiver
 
@@ -190,7 +192,13 @@ def make_worker(broker_url: str, driver_class: Any, driver_settings: Any, settin
         )
         return _Commands(consumer)
 
-    ports = Ports(sender=_Sender(link), manager=_Manager(rpc), open_answers=open_answers, open_commands=open_commands)
+    ports = Ports(
+        sender=_Sender(link),
+        manager=_Manager(rpc),
+        open_answers=open_answers,
+        open_commands=open_commands,
+        tracing=WorkerTracing(settings.worker) if is_on() else None,
+    )
     return RunningWorker(Worker(settings, driver, ports), link, rpc)
 
 

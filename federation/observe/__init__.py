@@ -1,1 +1,1 @@
-"""Queue and worker metrics, health, traces."""
+"""Metrics and traces of a process: what they are, how they are read, where they are served."""
