@@ -1,17 +1,21 @@
-"""``federation cluster``, ``node`` and ``contract``."""
+"""``federation cluster``: make, look at and remove clusters."""
 
 from __future__ import annotations
 
-import json
-import time
+from collections.abc import Mapping
 from operator import itemgetter
+from typing import Any
 
 import click
 
-from federation.cli.rendering import age, moment, show_list, show_record, size
-from federation.cli.session import CatalogueFailure, Session, pass_session
+from federation.cli.completing import complete_clusters
+from federation.cli.epochs import repartition, republish
+from federation.cli.examples import examples
+from federation.cli.rendering import moment, show_list, show_record
+from federation.cli.session import EXIT_FAILED, CatalogueFailure, Session, pass_session
 from federation.contract.errors import NotFound
-from federation.contract.release import snapshot
+
+_NAME = click.argument("name", shell_complete=complete_clusters)
 
 
 @click.group()
@@ -19,7 +23,13 @@ def cluster() -> None:
     """Make, look at and remove clusters."""
 
 
-@cluster.command("create")
+@cluster.command(
+    "create",
+    epilog=examples(
+        "federation cluster create lab --driver libvirt",
+        "federation cluster create prod --driver vmware --partitions 64",
+    ),
+)
 @click.argument("name")
 @click.option("--driver", required=True, help="The driver that drives it, such as libvirt.")
 @click.option("--partitions", type=click.IntRange(1, 1024), help="Ordered queues; the manager's default if not given.")
@@ -28,20 +38,22 @@ def create(session: Session, /, name: str, driver: str, partitions: int | None) 
     """Make a cluster and its queues."""
     record = session.ask("create_cluster", cluster=name, driver=driver, partitions=partitions)
     show_record(session, record, {key: itemgetter(key) for key in ("name", "driver", "partitions", "epoch")})
-    if session.output != "json":
+    if session.is_table:
         session.messages.print(f"next: federation worker --driver {driver} --cluster {name}", markup=False)
 
 
-@cluster.command("list")
+@cluster.command("list", epilog=examples("federation cluster list", "federation cluster list -o json"))
 @pass_session
 def list_(session: Session, /) -> None:
     """List clusters with their operations."""
     counts = session.ask("counts")
     workers = session.ask("workers")
+    backlog = {each["cluster"]: each["backlog_seconds"] for each in session.ask("figures")}
     records = [
         {
             **record,
             "operations": counts.get(record["name"], {}),
+            "backlog_seconds": backlog.get(record["name"], 0.0),
             "workers": sum(w["cluster"] == record["name"] and w["state"] == "admitted" for w in workers),
         }
         for record in session.ask("clusters")
@@ -55,12 +67,13 @@ def list_(session: Session, /) -> None:
         "QUEUED": lambda c: c["operations"].get("queued", 0),
         "RUNNING": lambda c: c["operations"].get("running", 0),
         "PARKED": lambda c: c["operations"].get("parked", 0),
+        "BACKLOG": lambda c: _backlog(c["backlog_seconds"]),
     }
     show_list(session, records, columns, "no clusters; make one: federation cluster create NAME --driver DRIVER")
 
 
-@cluster.command("show")
-@click.argument("name")
+@cluster.command("show", epilog=examples("federation cluster show lab"))
+@_NAME
 @pass_session
 def show(session: Session, /, name: str) -> None:
     """Show one cluster with its workers and nodes."""
@@ -71,6 +84,7 @@ def show(session: Session, /, name: str) -> None:
     record = {
         **record,
         "operations": session.ask("counts").get(name, {}),
+        "figures": session.ask("figures", cluster=name)[0],
         "workers": session.ask("workers", cluster=name),
         "nodes": session.ask("nodes", cluster=name),
     }
@@ -84,12 +98,27 @@ def show(session: Session, /, name: str) -> None:
         "workers": lambda c: ", ".join(f"{w['id']} ({w['state']})" for w in c["workers"]),
         "nodes": lambda c: ", ".join(n["name"] for n in c["nodes"]),
         "operations": lambda c: ", ".join(f"{count} {state}" for state, count in sorted(c["operations"].items())),
+        "load": lambda c: _load(c["figures"]),
+        "backlog": lambda c: _backlog(c["figures"]["backlog_seconds"]),
     }
     show_record(session, record, facts)
 
 
-@cluster.command("remove")
-@click.argument("name")
+def _backlog(seconds: float | None) -> str:
+    """What the present workers would need for what waits."""
+    return "no worker" if seconds is None else f"{seconds:.1f}s"
+
+
+def _load(figures: Mapping[str, Any]) -> str:
+    waits = f"oldest for {figures['oldest_waiting_seconds']:.0f}s" if figures["waiting"] else "none"
+    return (
+        f"{figures['waiting']} waiting ({waits}), {figures['running']} running on {figures['slots']} slots, "
+        f"{figures['seconds_each']:.2g}s each"
+    )
+
+
+@cluster.command("remove", epilog=examples("federation cluster remove lab", "federation cluster remove lab --yes"))
+@_NAME
 @click.confirmation_option(prompt="Remove the cluster and its queues?")
 @pass_session
 def remove(session: Session, /, name: str) -> None:
@@ -98,59 +127,32 @@ def remove(session: Session, /, name: str) -> None:
     session.messages.print(f"removed cluster {name}", markup=False)
 
 
-@click.group()
-def node() -> None:
-    """Look at nodes."""
-
-
-@node.command("list")
-@click.option("--cluster", help="Only this cluster's.")
-@click.option("--refresh", is_flag=True, help="Ask the workers now; needs --cluster.")
+@cluster.command("compare", epilog=examples("federation cluster compare lab", "federation cluster compare lab --write"))
+@_NAME
+@click.option("--write", is_flag=True, help="Write node, state and size down as they were found.")
 @pass_session
-def list_nodes(session: Session, /, cluster: str | None, refresh: bool) -> None:  # noqa: FBT001 (click's flag)
-    """List nodes with what they have and what is in use."""
-    if refresh:
-        if cluster is None:
-            message = "--refresh needs --cluster"
-            raise click.UsageError(message)
-        session.ask("refresh_cluster", cluster=cluster)
-    now = time.time()
+def compare(session: Session, /, name: str, write: bool) -> None:  # noqa: FBT001 (click)
+    """Compare what the hypervisors have with what the manager knows; nothing is changed on a hypervisor.
+
+    Ends with status 1 when there are differences.
+    """
+    told = session.ask("compare_cluster", cluster=name, write=write or None)
     columns = {
-        "NODE": lambda n: n["name"],
-        "CLUSTER": lambda n: n["cluster"],
-        "REACHABLE": lambda n: "yes" if n["facts"]["reachable"] else f"no: {n['facts']['message']}",
-        "HYPERVISOR": lambda n: n["facts"]["hypervisor"],
-        "VCPUS": lambda n: f"{n['facts']['vcpus_used']}/{n['facts']['vcpus_total']}",
-        "MEMORY": lambda n: f"{size(n['facts']['memory_bytes_used'])}/{size(n['facts']['memory_bytes_total'])}",
-        "STORAGE": lambda n: f"{size(n['facts']['storage_bytes_used'])}/{size(n['facts']['storage_bytes_total'])}",
-        "INSTANCES": lambda n: n["facts"]["instances"],
-        "SEEN": lambda n: age(n["seen_at"], now),
+        "INSTANCE": lambda d: d["instance"],
+        "NAME": lambda d: d["name"],
+        "DIFFERENCE": lambda d: d["kind"],
+        "STORED": lambda d: d["stored"],
+        "FOUND": lambda d: d["found"],
+        "NEXT": lambda d: d["next_move"].replace("CLUSTER", name),
     }
-    show_list(session, session.ask("nodes", cluster=cluster), columns, "no nodes known; is a worker running?")
+    if not session.is_table:
+        session.emit(told)
+    else:
+        show_list(session, told["differences"], columns, "no differences")
+        session.messages.print(f"alike: {told['alike']}, busy and left out: {told['busy']}", markup=False)
+    if told["differences"]:
+        raise click.exceptions.Exit(EXIT_FAILED)
 
 
-@click.group()
-def contract() -> None:
-    """Look at the driver contract."""
-
-
-@contract.command("show")
-@click.option("--json", "as_json", is_flag=True, help="The whole contract as data.")
-@pass_session
-def show_contract(session: Session, /, as_json: bool) -> None:  # noqa: FBT001 (click's flag)
-    """Show the operations of the contract that this release speaks."""
-    data = snapshot()
-    if as_json or session.output == "json":
-        click.echo(json.dumps(data, indent=2, default=str))
-        return
-    columns = {
-        "OPERATION": lambda o: o["name"],
-        "REV": lambda o: o["revision"],
-        "LANE": lambda o: o["lane"],
-        "REQUEST": lambda o: o["request"],
-        "RESULT": lambda o: o["result"],
-        "CAPABILITY": lambda o: o["capability"],
-        "CONVERGENCE": lambda o: o["convergence"],
-    }
-    session.console.print(f"contract release {data['release']} ({data['status']})")
-    show_list(session, data["operations"], columns, "none")  # type: ignore[arg-type]  # a list of tables
+cluster.add_command(repartition)
+cluster.add_command(republish)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import enum
-import types
-import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import click
 import msgspec
 
-from federation.cli.quantities import SIZE
-from federation.cli.session import Session, pass_session
+from federation.cli.completing import complete_clusters, complete_instances
+from federation.cli.examples import examples
+from federation.cli.rendering import Column, show_list, show_record, size
+from federation.cli.request_options import options_of
+from federation.cli.session import EXIT_LEFT_RUNNING, Session, pass_session
 from federation.cli.waiting import follow, show_outcome
-from federation.contract.instances import Flavour
-from federation.contract.operations import Operation
+from federation.contract.operations import Lane, Operation
 
-INSTANCE = click.argument("instance", metavar="INSTANCE")
-ON_CLUSTER = click.option("--cluster", help="The instance's cluster, where names are not unique.")
+INSTANCE = click.argument("instance", metavar="INSTANCE", shell_complete=complete_instances)
+ON_CLUSTER = click.option(
+    "--cluster", shell_complete=complete_clusters, help="The instance's cluster, where names are not unique."
+)
+OF_CLUSTER = click.option("--cluster", shell_complete=complete_clusters, help="Only this cluster's.")
 
 
 def submission_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -34,7 +36,7 @@ def submission_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def instance_command(operation: Operation) -> click.Command:
     """The command of an operation that changes one instance."""
-    options, gather = _options(operation.request)
+    made = options_of(operation.request)
 
     @pass_session
     def run(session: Session, /, instance: str, cluster: str | None, **values: Any) -> None:
@@ -45,109 +47,111 @@ def instance_command(operation: Operation) -> click.Command:
             revision=operation.revision,
             instance=instance,
             cluster=cluster,
-            arguments=gather(values),
+            arguments=made.gather(values),
         )
 
     command: Any = run
-    for option in options:
+    for option in reversed(made.options):
         command = option(command)
     command = submission_options(ON_CLUSTER(INSTANCE(command)))
-    declared: click.Command = click.command(operation.verb, help=_help(operation))(command)
+    epilog = example_of("federation instance", operation, "web-1", made.example)
+    declared: click.Command = click.command(operation.verb, help=help_of(operation), epilog=epilog)(command)
     return declared
 
 
 def submit(session: Session, values: dict[str, Any], **submission: Any) -> dict[str, Any]:
     """Submit, then follow it or show where it stands."""
-    record: dict[str, Any] = session.ask(
-        "submit",
-        deadline_seconds=values.get("deadline"),
-        idempotency_key=values.get("idempotency_key"),
-        requested_by=session.user,
-        **submission,
-    )
+    try:
+        record: dict[str, Any] = session.ask(
+            "submit",
+            deadline_seconds=values.get("deadline"),
+            idempotency_key=values.get("idempotency_key"),
+            requested_by=session.user,
+            **submission,
+        )
+    except KeyboardInterrupt:
+        session.messages.print(
+            "\nleft before the manager had answered: it may have been accepted\n  look: federation operation list",
+            markup=False,
+        )
+        raise click.exceptions.Exit(EXIT_LEFT_RUNNING) from None
     if values.get("wait", True):
         return follow(session, record)
     show_outcome(session, record)
     return record
 
 
-def _help(operation: Operation) -> str:
+def help_of(operation: Operation) -> str:
+    """What the command says of itself."""
     text = operation.summary
     if operation.capability is not None:
         text += f"\n\nNeeds the capability {operation.capability}."
     return text
 
 
-def _options(
-    request: type[msgspec.Struct],
-) -> tuple[list[Callable[..., Any]], Callable[[dict[str, Any]], dict[str, Any]]]:
-    """The options of a request's fields, and how their values become arguments."""
-    options: list[Callable[..., Any]] = []
-    gatherers: list[Callable[[dict[str, Any]], dict[str, Any]]] = []
-    for field in msgspec.structs.fields(request):
-        if field.name == "instance":
-            continue
-        kind = _plain(field.type)
-        if kind is Flavour:
-            options += flavour_options()
-            gatherers.append(lambda values: {"flavour": flavour_of(values)})
-        else:
-            options.append(_option(field, kind))
-            gatherers.append(lambda values, name=field.name: _given(values, name))  # type: ignore[misc]  # bound now
-
-    def gather(values: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for gatherer in gatherers for name, value in gatherer(values).items()}
-
-    return options, gather
+def example_of(group: str, operation: Operation, subject: str, words: Iterable[str]) -> str:
+    """The epilog of an operation's command: what has to be said, and for a change also how not to wait for it."""
+    line = " ".join([group, operation.verb, subject, *words])
+    return examples(line, *([f"{line} --no-wait"] if operation.lane is Lane.ORDERED else [f"{line} -o json"]))
 
 
-def flavour_options() -> list[Callable[..., Any]]:
-    """Processors, memory, firmware."""
-    return [
-        click.option("--firmware", type=click.Choice(["bios", "uefi"]), default="bios", show_default=True),
-        click.option("--memory", type=SIZE, required=True, help="Memory, such as 2GiB."),
-        click.option("--vcpus", type=click.IntRange(min=1), required=True, help="Virtual processors."),
-    ]
+def query_command(operation: Operation) -> click.Command:
+    """The command of a query about one instance."""
+    made = options_of(operation.request)
+
+    @pass_session
+    def run(session: Session, /, instance: str, cluster: str | None, **values: Any) -> None:
+        seen = session.ask(
+            "read",
+            name=operation.name,
+            revision=operation.revision,
+            instance=instance,
+            cluster=cluster,
+            arguments=made.gather(values),
+        )
+        show_result(session, operation.result, seen)
+
+    command: Any = run
+    for option in reversed(made.options):
+        command = option(command)
+    command = ON_CLUSTER(INSTANCE(command))
+    epilog = example_of("federation instance", operation, "web-1", made.example)
+    declared: click.Command = click.command(operation.verb, help=help_of(operation), epilog=epilog)(command)
+    return declared
 
 
-def flavour_of(values: dict[str, Any]) -> dict[str, Any]:
-    """The contract's Flavour in builtin types."""
-    return {"vcpus": values["vcpus"], "memory_bytes": values["memory"], "firmware": values["firmware"]}
+def show_result(session: Session, kind: type[msgspec.Struct], seen: dict[str, Any]) -> None:
+    """A result as facts, and as a table where it is nothing but a list of structs."""
+    fields = msgspec.structs.fields(kind)
+    if len(fields) == 1 and isinstance(seen.get(fields[0].name), list):
+        rows = seen[fields[0].name]
+        titles = {title: None for row in rows for title in row}
+        columns = {title.upper().replace("_", " "): _column(title) for title in titles}
+        show_list(session, rows, columns, f"no {fields[0].name}")
+        return
+    show_record(session, seen, {title.replace("_", " "): _column(title) for title in seen})
 
 
-def _given(values: dict[str, Any], name: str) -> dict[str, Any]:
-    value = values.get(name)
-    return {} if value is None else {name: value}
+def _column(title: str) -> Column:
+    def value(record: Mapping[str, Any]) -> object:
+        found = record.get(title)
+        if isinstance(found, list):
+            return "; ".join(_words(each) for each in found)
+        if isinstance(found, bool):
+            return "yes" if found else "no"
+        return size(found) if found is not None and title.endswith("_bytes") else _words(found)
+
+    return value
 
 
-def _option(field: msgspec.structs.FieldInfo, kind: Any) -> Callable[..., Any]:
-    name = "--" + field.name.replace("_", "-").removesuffix("-seconds")
-    required = field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT
-    default = None if required else field.default
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        choices = click.Choice([str(member.value) for member in kind])
-        return click.option(name, field.name, type=choices, default=default and str(default), show_default=True)
-    if kind is bool:
-        return click.option(f"{name}/--no-{name[2:]}", field.name, default=bool(default), show_default=True)
-    metavar = "SECONDS" if field.name.endswith("_seconds") else None
-    plain = kind if kind in {int, float} else str
-    return click.option(
-        name, field.name, type=plain, required=required, default=default, show_default=not required, metavar=metavar
-    )
-
-
-def _plain(annotation: Any) -> Any:
-    """The type behind Annotated and Optional."""
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        return _plain(typing.get_args(annotation)[0])
-    if origin in {typing.Union, types.UnionType}:
-        kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
-        return _plain(kinds[0]) if len(kinds) == 1 else annotation
-    return annotation
+def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={each}" for name, each in value.items() if each not in (None, "", [], {}))
+    return "" if value is None else str(value)
 
 
 def commands_of(operations: Iterable[Operation]) -> list[click.Command]:
     """The newest revision of each operation as a command."""
     newest = {operation.verb: operation for operation in operations}
-    return [instance_command(operation) for operation in newest.values()]
+    make = {Lane.ORDERED: instance_command, Lane.QUERY: query_command}
+    return [make[operation.lane](operation) for operation in newest.values()]

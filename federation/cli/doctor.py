@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from federation.bootstrap.examining import BrokerFacts, examine_broker, examine_store, installed_drivers
-from federation.bootstrap.installation import check_distribution
+from federation.cli.examples import examples
 from federation.cli.session import EXIT_FAILED, Session, pass_session
 from federation.contract.errors import OperationError
 from federation.protocol.partition_map import SHARDS
+
+if TYPE_CHECKING:
+    from federation.bootstrap.examining import BrokerFacts
 
 _MARK = {"ok": "[green]ok  [/]", "warning": "[yellow]warn[/]", "failed": "[bold red]FAIL[/]"}
 
@@ -28,30 +31,36 @@ class Finding:
     next_move: str = ""
 
 
-@click.command()
+@click.command(epilog=examples("federation doctor", "federation doctor -o json"))
 @pass_session
 def doctor(session: Session, /) -> None:
     """Look at broker, queues, store, drivers, manager, workers and nodes, and say what is wrong.
 
-    Ends with status 0 when nothing failed; warnings do not count.
+    Through a context, broker and store are left to the manager's host. Ends with status 0 when nothing failed; warnings
+    do not count.
     """
     findings: list[Finding] = []
     for finding in _examine(session):
         findings.append(finding)
-        if session.output != "json":
+        if session.is_table:
             session.console.print(f"{_MARK[finding.verdict]} ", end="")
             session.console.print(f"{finding.part}: {finding.message}", markup=False)
             if finding.next_move:
                 session.console.print(f"       next: {finding.next_move}", markup=False)
-    if session.output == "json":
-        session.console.print_json(data=[{f: getattr(x, f) for f in Finding.__slots__} for x in findings])
+    if not session.is_table:
+        session.emit([{f: getattr(x, f) for f in Finding.__slots__} for x in findings])
     if any(finding.verdict == "failed" for finding in findings):
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
 def _examine(session: Session) -> Iterator[Finding]:
+    from federation.bootstrap.installation import check_distribution
+
     yield _one("installation", lambda: Finding("installation", "ok", check_distribution()))
     yield from _drivers()
+    if session.choice.context is not None:
+        yield from _manager(session)
+        return
     broker = _broker(session)
     yield broker[0]
     yield _one("store", lambda: _store(session.conf.manager.store))
@@ -70,6 +79,8 @@ def _one(part: str, look: Callable[[], Finding]) -> Finding:
 
 
 def _store(url: str) -> Finding:
+    from federation.bootstrap.examining import examine_store
+
     said = examine_store(url)
     if said is not None:
         return Finding("store", "ok", said)
@@ -78,6 +89,8 @@ def _store(url: str) -> Finding:
 
 
 def _drivers() -> Iterator[Finding]:
+    from federation.bootstrap.examining import installed_drivers
+
     drivers = installed_drivers()
     if not drivers:
         yield Finding("drivers", "warning", "none is installed here", "pip install federation-driver-libvirt")
@@ -86,6 +99,8 @@ def _drivers() -> Iterator[Finding]:
 
 
 def _broker(session: Session) -> tuple[Finding, BrokerFacts | None]:
+    from federation.bootstrap.examining import examine_broker
+
     try:
         facts = examine_broker(session.conf.broker)
     except Exception as error:  # noqa: BLE001 (whatever it is, it is the finding)
@@ -117,7 +132,9 @@ def _manager(session: Session) -> Iterator[Finding]:
     except click.ClickException as error:
         yield Finding("manager", "failed", error.message, "start one: federation manager")
         return
-    yield Finding("manager", "ok", f"answers; {len(clusters)} clusters")
+    context = session.choice.context
+    where = "over the broker" if context is None else f"at {context.url}"
+    yield Finding("manager", "ok", f"answers {where}; {len(clusters)} clusters")
     for cluster in clusters:
         yield from _cluster(session, cluster, workers, counts.get(cluster["name"], {}), nodes)
 

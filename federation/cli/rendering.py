@@ -1,17 +1,16 @@
-"""How records look: tables and facts for people, JSON for programs."""
+"""How records look: tables and facts for people, JSON or YAML for programs."""
 
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
+from federation.cli.plain_text import plain
 from federation.cli.session import Session
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 Column = Callable[[Mapping[str, Any]], object]
 
@@ -24,6 +23,7 @@ _STYLES = {
     "refused": "yellow",
     "lost": "red",
     "draining": "yellow",
+    "waiting": "yellow",
     "stopped": "dim",
     "parked": "bold red",
 }
@@ -34,13 +34,16 @@ _UUID_WIDTH = 36
 def show_list(
     session: Session, records: Sequence[Mapping[str, Any]], columns: Mapping[str, Column], empty: str
 ) -> None:
-    """A table of records, or JSON; ``empty`` is said when there are none."""
-    if session.output == "json":
-        session.console.print_json(json.dumps(list(records), default=str))
+    """A table of records, or data for programs; ``empty`` is said when there are none."""
+    if not session.is_table:
+        session.emit(list(records))
         return
     if not records:
         session.messages.print(empty, markup=False)
         return
+    from rich import box
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for title in columns:
         table.add_column(title, overflow="ellipsis", no_wrap=True, min_width=_UUID_WIDTH if title == "ID" else None)
@@ -50,10 +53,12 @@ def show_list(
 
 
 def show_record(session: Session, record: Mapping[str, Any], facts: Mapping[str, Column]) -> None:
-    """One record as lines of facts, or JSON."""
-    if session.output == "json":
-        session.console.print_json(json.dumps(record, default=str))
+    """One record as lines of facts, or data for programs."""
+    if not session.is_table:
+        session.emit(record)
         return
+    from rich.text import Text
+
     width = max(len(title) for title in facts)
     for title, column in facts.items():
         text = cell(column(record))
@@ -63,8 +68,10 @@ def show_record(session: Session, record: Mapping[str, Any], facts: Mapping[str,
 
 def cell(value: object) -> Text:
     """A value as text, coloured where the word has a colour."""
-    plain = "" if value is None else str(value)
-    return Text(plain, style=_STYLES.get(plain, ""))
+    from rich.text import Text
+
+    said = "" if value is None else plain(str(value))
+    return Text(said, style=_STYLES.get(said, ""))
 
 
 def moment(seconds: float | None) -> str:

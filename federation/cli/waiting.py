@@ -5,20 +5,19 @@ Ctrl-C leaves the operation running and says how to come back to it.
 
 from __future__ import annotations
 
-import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from federation.cli.plain_text import plain_line
 from federation.cli.rendering import show_record
-from federation.cli.session import EXIT_FAILED, EXIT_LEFT_RUNNING, CatalogueFailure, Session
-from federation.contract.errors import CATALOGUE, Unavailable
+from federation.cli.session import EXIT_FAILED, EXIT_LEFT_RUNNING, CatalogueFailure, Session, telling
+from federation.contract.errors import CATALOGUE
+from federation.protocol.ordering_key import node_of
 
-_FIRST_POLL = 0.1
-_SLOWEST_POLL = 1.0
-_PATIENCE = 60.0
-"""Seconds without a manager's answer before a command that waits gives up."""
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
 SETTLED = {"succeeded", "failed", "refused", "unknown"}
 
 
@@ -45,13 +44,15 @@ def show_outcome(session: Session, operation: dict[str, Any]) -> None:
     show_record(session, operation, OPERATION_FACTS)
     outcome = operation.get("outcome") or {}
     error = CATALOGUE.get(outcome.get("code") or "")
-    if error is not None and session.output != "json":
+    if error is not None and session.is_table:
         session.messages.print(f"next: {error.next_move}", markup=False)
 
 
-def _wait(session: Session, operation: dict[str, Any]) -> dict[str, Any]:
-    interval = _FIRST_POLL
-    with Progress(
+def progress_of(session: Session) -> Progress:
+    """One line that is drawn on a terminal, and wiped in the end; nothing elsewhere."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
@@ -59,35 +60,26 @@ def _wait(session: Session, operation: dict[str, Any]) -> dict[str, Any]:
         console=session.messages,
         transient=True,
         disable=not session.messages.is_terminal,
-    ) as progress:
+    )
+
+
+def _wait(session: Session, operation: dict[str, Any]) -> dict[str, Any]:
+    if operation["state"] in SETTLED:
+        return operation
+    with progress_of(session) as progress:
         task = progress.add_task(_describe(operation), total=None)
-        said = ""
-        while operation["state"] not in SETTLED:
-            said = _say(session, progress, task, operation, said)
-            time.sleep(interval)
-            interval = min(_SLOWEST_POLL, interval * 1.3)
-            operation = _look(session, operation["id"])
-    return operation
-
-
-def _look(session: Session, operation: str) -> dict[str, Any]:
-    """Ask where it stands; a manager that restarts is waited for, because the operation goes on without us."""
-    deadline = time.monotonic() + _PATIENCE
-    while True:
+        said = _say(session, progress, task, operation, "")
         try:
-            found: dict[str, Any] = session.ask("operation", operation=operation)
-        except CatalogueFailure as failure:
-            if failure.error.code != Unavailable.code:
-                raise
-            if time.monotonic() >= deadline:
-                session.messages.print(
-                    f"not known how it ends; come back: federation operation watch {operation}", markup=False
-                )
-                raise
-            session.messages.print("the manager does not answer; still waiting", markup=False)
-            time.sleep(_SLOWEST_POLL)
-        else:
-            return found
+            with telling():
+                for seen in session.way.follow(operation, lambda text: session.messages.print(text, markup=False)):
+                    operation = seen
+                    said = _say(session, progress, task, operation, said)
+        except CatalogueFailure:
+            session.messages.print(
+                f"not known how it ends; come back: federation operation watch {operation['id']}", markup=False
+            )
+            raise
+    return operation
 
 
 def _say(session: Session, progress: Progress, task: TaskID, operation: dict[str, Any], said: str) -> str:
@@ -110,9 +102,15 @@ def _describe(operation: dict[str, Any]) -> str:
         words.append(f"on {operation['worker']}")
         if operation["attempt"] > 1:
             words.append(f"(attempt {operation['attempt']})")
-    if operation.get("stage"):
+    if operation.get("stage") and operation["state"] == "running":
         words.append(f"- {operation['stage']}")
-    return " ".join(words)
+    return plain_line(" ".join(words))
+
+
+def subject(key: str) -> str:
+    """What an operation is about, beside its cluster: an instance's id or a node's name."""
+    node = node_of(key)
+    return key if node is None else f"node {node[1]}"
 
 
 def _outcome(operation: Any) -> str:
@@ -131,7 +129,8 @@ OPERATION_FACTS = {
     "name": lambda o: o["name"],
     "state": lambda o: o["state"],
     "cluster": lambda o: o["cluster"],
-    "instance": lambda o: o["key"],
+    "instance": lambda o: None if node_of(o["key"]) else o["key"],
+    "node": lambda o: subject(o["key"]) if node_of(o["key"]) else None,
     "sequence": lambda o: o["sequence"],
     "worker": lambda o: o.get("worker"),
     "attempt": lambda o: o.get("attempt") or None,
