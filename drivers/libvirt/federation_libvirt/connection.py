@@ -57,6 +57,11 @@ _EVENT_LOOP: dict[str, threading.Thread] = {}
 # virDomainModificationImpact
 LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
 CONFIG = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+VOLUME_PHYSICAL = libvirt.VIR_STORAGE_VOL_GET_PHYSICAL
+RESIZE_BYTES = libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES
+SNAPSHOTS_TOPOLOGICAL = libvirt.VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL
+REVERT_PAUSED = libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED
+REVERT_FORCE = libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_FORCE
 METADATA_ELEMENT = libvirt.VIR_DOMAIN_METADATA_ELEMENT
 XML_INACTIVE = libvirt.VIR_DOMAIN_XML_INACTIVE
 XML_SECURE = libvirt.VIR_DOMAIN_XML_SECURE
@@ -65,6 +70,19 @@ SAVE_RUNNING = libvirt.VIR_DOMAIN_SAVE_RUNNING
 SHUTDOWN_ACPI = libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
 LIST_ACTIVE = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE
 EXPAND_FEATURES = libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES
+STATS = (
+    libvirt.VIR_DOMAIN_STATS_STATE
+    | libvirt.VIR_DOMAIN_STATS_CPU_TOTAL
+    | libvirt.VIR_DOMAIN_STATS_BALLOON
+    | libvirt.VIR_DOMAIN_STATS_INTERFACE
+    | libvirt.VIR_DOMAIN_STATS_BLOCK
+)
+ADDRESS_SOURCES = (
+    libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
+    libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP,
+)
+"""Who knows a guest's IP addresses without asking the guest: libvirt's own DHCP server, and the node's ARP table."""
+XML_MIGRATABLE = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE
 ALL_CELLS = libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS
 UNDEFINE_ALL = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
@@ -90,7 +108,6 @@ TRANSIENT_PAUSES = frozenset(
         libvirt.VIR_DOMAIN_PAUSED_SAVE,
         libvirt.VIR_DOMAIN_PAUSED_MIGRATION,
         libvirt.VIR_DOMAIN_PAUSED_DUMP,
-        libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT,
         libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT,
         libvirt.VIR_DOMAIN_PAUSED_SHUTTING_DOWN,
         libvirt.VIR_DOMAIN_PAUSED_STARTING_UP,
@@ -98,6 +115,7 @@ TRANSIENT_PAUSES = frozenset(
 )
 """Reasons for which a domain is paused only while something else goes on (virDomainPausedReason)."""
 PAUSED_CRASHED = libvirt.VIR_DOMAIN_PAUSED_CRASHED
+_GONE = frozenset({libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT})
 NEVER_STARTED = frozenset({libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN, libvirt.VIR_DOMAIN_SHUTOFF_FAILED})
 """virDomainShutoffReason of a domain that has not run since it was defined or since libvirtd started."""
 
@@ -115,7 +133,7 @@ def start_event_loop() -> None:
     """Start libvirt's event loop once for this process; keepalive needs it before the first connection."""
     thread = threading.Thread(target=_run_events, name="libvirt-events", daemon=True)
     if _EVENT_LOOP.setdefault("thread", thread) is thread:
-        libvirt.registerErrorHandler(_drop_copy, None)
+        libvirt.registerErrorHandler(drop_copy, None)
         libvirt.virEventRegisterDefaultImpl()
         thread.start()
 
@@ -129,7 +147,7 @@ def _run_events() -> None:
             time.sleep(1)
 
 
-def _drop_copy(_context: object, _error: object) -> None:
+def drop_copy(_context: object, _error: object) -> None:
     """Do not print: libvirt writes every error to standard error as well as raising it, and the raised one is enough."""
 
 
@@ -320,6 +338,47 @@ def unless_gone(ask: Callable[[], Answer]) -> Answer | None:
     try:
         return ask()
     except libvirt.libvirtError as error:
-        if error.get_error_code() in {libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_METADATA}:
+        if error.get_error_code() in _GONE:
             return None
         raise
+
+
+def unless_refused(ask: Callable[[], Answer]) -> Answer | None:
+    """The answer of an optional question, None when libvirt cannot answer it for this domain; a lost host raises."""
+    try:
+        return ask()
+    except libvirt.libvirtError as error:
+        if error.get_error_domain() in {libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE}:
+            raise
+        logger.debug("not answered: %s", error)
+        return None
+
+
+def migration_flags(*, disks: bool, tls: bool) -> int:
+    """For virDomainMigrateToURI3: live, carried out by the source's libvirtd, defined there and no more here.
+
+    ``disks``: QEMU copies disks, but not the images that they stand on.
+    """
+    flags = (
+        libvirt.VIR_MIGRATE_LIVE
+        | libvirt.VIR_MIGRATE_PEER2PEER
+        | libvirt.VIR_MIGRATE_PERSIST_DEST
+        | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+        | libvirt.VIR_MIGRATE_AUTO_CONVERGE
+    )
+    flags |= libvirt.VIR_MIGRATE_NON_SHARED_INC if disks else 0
+    return int(flags | (libvirt.VIR_MIGRATE_TLS if tls else 0))
+
+
+def migration_parameters(
+    *, dest_xml: str, persist_xml: str, disks: list[str], uri: str = "", listen: str = ""
+) -> dict[str, str | list[str]]:
+    """For virDomainMigrateToURI3; ``disks`` are the devices that QEMU copies."""
+    given: dict[str, str | list[str]] = {
+        libvirt.VIR_MIGRATE_PARAM_DEST_XML: dest_xml,
+        libvirt.VIR_MIGRATE_PARAM_PERSIST_XML: persist_xml,
+        libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS: disks,
+        libvirt.VIR_MIGRATE_PARAM_URI: uri,
+        libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS: listen,
+    }
+    return {name: value for name, value in given.items() if value}

@@ -17,48 +17,50 @@ A cancel, or a deadline that has passed, undoes in any case.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
+import secrets
 from dataclasses import dataclass, replace
+from functools import partial
 
 from federation.contract.errors import (
     AlreadyExists,
     HypervisorRefused,
-    HypervisorUnreachable,
-    ImageRejected,
     InvalidRequest,
     NotFound,
     NotSupported,
     OperationError,
     OutcomeUnknown,
 )
-from federation.contract.instances import BootImage, BootKernel, Firmware, InstanceSpec
+from federation.contract.instances import BootImage, BootKernel, BootTemplate, Firmware, InstanceSpec
 from federation.contract.requests import Create
-from federation_libvirt import cache, domain_xml, image_format, names, nocloud, ownership
+from federation_libvirt import boot_sources, cache, domain_xml, maintenance, names, nocloud, ownership
 from federation_libvirt.attempt import Attempt
+from federation_libvirt.boot_sources import Base
 from federation_libvirt.cache import Cached
-from federation_libvirt.domain_xml import Disk, Places
+from federation_libvirt.device_xml import Disk, disk_target
+from federation_libvirt.domain_xml import Places, Screen
 from federation_libvirt.fleet import Fleet
 from federation_libvirt.host import Host
-from federation_libvirt.images import Expected, check_allowed
+from federation_libvirt.images import Expected
+from federation_libvirt.interfaces import check_no_vlan
 from federation_libvirt.machine import Machine, replaced
 from federation_libvirt.ownership import Ownership, Stage
 from federation_libvirt.removal import remove, remove_files
+from federation_libvirt.undoing import undone_on_error
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What is to be made; ``base`` is the cached image below the root disk."""
+    """What is to be made; ``base`` is what the root disk is made of."""
 
     host: Host
     request: Create
     setup: bytes
     places: Places
     owner: Ownership
-    base: Cached | None = None
+    base: Base | None = None
 
     @property
     def instance(self) -> str:
@@ -82,10 +84,10 @@ def create(fleet: Fleet, attempt: Attempt, request: Create) -> Machine:
     machine = Machine(_host(fleet, request.spec), request.instance)
     found = _found(fleet, attempt, machine)
     if found is None or found.stage is Stage.BUILDING:
-        with _undone_on_error(fleet, attempt, machine):
+        with undone_on_error(attempt, partial(_remove_what_was_made, fleet, attempt, machine)):
             _build(fleet, attempt, request, machine, setup)
     if found is None or found.stage is not Stage.COMPLETE:
-        with _undone_on_error(fleet, attempt, machine):
+        with undone_on_error(attempt, partial(_remove_what_was_made, fleet, attempt, machine)):
             _finish(attempt, machine, start=request.start)
     return machine
 
@@ -95,16 +97,8 @@ def _check_request(fleet: Fleet, request: Create) -> bytes:
     spec, rules = request.spec, fleet.settings.images
     if spec.flavour.firmware is Firmware.UEFI:
         raise NotSupported("firmware uefi is not supported by this driver", capability="uefi")
-    if isinstance(spec.boot, BootImage):
-        if spec.boot.format not in image_format.SUPPORTED:
-            supported = ", ".join(sorted(image_format.SUPPORTED))
-            raise NotSupported(f"image format {spec.boot.format} is not supported; supported: {supported}")
-        check_allowed(spec.boot.url, rules)
-    elif isinstance(spec.boot, BootKernel):
-        check_allowed(spec.boot.kernel_url, rules)
-        check_allowed(spec.boot.initrd_url, rules)
-    else:
-        raise NotSupported("this driver boots from an image or a kernel, not from a template or a volume")
+    check_no_vlan(spec.interfaces)
+    boot_sources.check(spec.boot, rules)
     return b"" if spec.guest is None else nocloud.medium(request.instance, spec.name, spec.guest)
 
 
@@ -135,17 +129,21 @@ def _found(fleet: Fleet, attempt: Attempt, machine: Machine) -> Ownership | None
 
 def _build(fleet: Fleet, attempt: Attempt, request: Create, machine: Machine, setup: bytes) -> None:
     host, spec = machine.host, request.spec
+    if not attempt.recovering:
+        maintenance.check_off(fleet, host)
     _check_name(fleet, spec.name, machine)
     host.check_networks(spec.interfaces)
     if request.start:
         host.check_room(spec.flavour)
     else:
         host.check_size(spec.flavour)
+    boot_sources.check_there(attempt, host, spec.boot, request.instance)
     host.prepare(attempt)
     host.check_disks(_sizes_asked(spec))
     plan = _plan(fleet, attempt, host, request, setup)
     attempt.progress(0, "defining")
     _define(fleet, attempt, plan, machine)
+    boot_sources.check_still_unused(host, spec.boot, request.instance)
     remove_files(attempt, host, request.instance, console=False)
     plan = _fetch(attempt, plan)
     attempt.progress(80, "making disks")
@@ -170,7 +168,7 @@ def _check_name(fleet: Fleet, name: str, machine: Machine) -> None:
 
 def _sizes_asked(spec: InstanceSpec) -> list[int]:
     sizes = [disk.size_bytes for disk in spec.data_disks]
-    if isinstance(spec.boot, BootImage) and spec.boot.size_bytes is not None:
+    if isinstance(spec.boot, BootImage | BootTemplate) and spec.boot.size_bytes is not None:
         sizes.append(spec.boot.size_bytes)
     return sizes
 
@@ -178,10 +176,11 @@ def _sizes_asked(spec: InstanceSpec) -> list[int]:
 def _plan(fleet: Fleet, attempt: Attempt, host: Host, request: Create, setup: bytes) -> _Plan:
     instance, spec = request.instance, request.spec
     volumes = [(names.data_disk(instance, number), f"data{number}") for number in range(len(spec.data_disks))]
-    if isinstance(spec.boot, BootImage):
-        volumes.insert(0, (names.root_disk(instance), "root"))
     folder = host.disks.folder()
     disks = [Disk(path=f"{folder}/{name}", format="qcow2", serial=serial) for name, serial in volumes]
+    root = boot_sources.root_disk(host, spec.boot, instance)
+    if root is not None:
+        disks.insert(0, root)
     if setup:
         path = f"{folder}/{names.guest_setup(instance)}"
         disks.append(Disk(path=path, format="raw", serial="cidata", read_only=True))
@@ -189,7 +188,11 @@ def _plan(fleet: Fleet, attempt: Attempt, host: Host, request: Create, setup: by
         host=host,
         request=request,
         setup=setup,
-        places=Places(disks=tuple(disks), console_log=f"{host.console.folder()}/{names.console_log(instance)}"),
+        places=Places(
+            disks=tuple(disks),
+            console_log=f"{host.console.folder()}/{names.console_log(instance)}",
+            screen=Screen(listen=host.settings.vnc_listen, password=secrets.token_urlsafe(6)),
+        ),
         owner=Ownership(
             cluster=fleet.cluster,
             instance=instance,
@@ -211,40 +214,39 @@ def _define(fleet: Fleet, attempt: Attempt, plan: _Plan, machine: Machine) -> No
 
 def _fetch(attempt: Attempt, plan: _Plan) -> _Plan:
     """Fetch what the boot source names, and complete the plan with where it lies and how large the disks become."""
-    boot, sizes = plan.spec.boot, [disk.size_bytes for disk in plan.spec.data_disks]
-    if isinstance(boot, BootImage):
-        base = _obtain(attempt, plan, Expected(boot.url, boot.checksum, boot.format))
-        sizes.insert(0, _root_size(boot, base))
-        plan.host.check_disks(sizes[:1])
+    boot = plan.spec.boot
+    sizes: list[int | None] = [disk.size_bytes for disk in plan.spec.data_disks]
+    if isinstance(boot, BootImage | BootTemplate):
+        base = _base(attempt, plan, boot)
+        size = boot_sources.root_size(boot.size_bytes, base)
+        sizes.insert(0, size)
+        plan.host.check_disks([size])
         plan = replace(plan, base=base)
     elif isinstance(boot, BootKernel):
         kernel = _obtain(attempt, plan, Expected(boot.kernel_url, boot.kernel_checksum))
         initrd = _obtain(attempt, plan, Expected(boot.initrd_url, boot.initrd_checksum))
         plan = replace(plan, places=replace(plan.places, kernel=kernel.path, initrd=initrd.path))
-    targets = {domain_xml.disk_target(number): size for number, size in enumerate(sizes)}
+    else:
+        sizes.insert(0, None)  # a volume outlives the instance and may grow under another
+    targets = {disk_target(number): size for number, size in enumerate(sizes) if size is not None}
     return replace(plan, owner=replaced(plan.owner, disks=targets))
+
+
+def _base(attempt: Attempt, plan: _Plan, boot: BootImage | BootTemplate) -> Base:
+    if isinstance(boot, BootTemplate):
+        return boot_sources.template(plan.host, boot)
+    cached = _obtain(attempt, plan, Expected(boot.url, boot.checksum, boot.format))
+    return Base(path=cached.path, format=boot.format, virtual_bytes=cached.virtual_bytes)
 
 
 def _obtain(attempt: Attempt, plan: _Plan, expected: Expected) -> Cached:
     return cache.obtain(attempt, plan.host.disks, plan.host.settings.images, plan.instance, expected)
 
 
-def _root_size(boot: BootImage, base: Cached) -> int:
-    if boot.size_bytes is not None and boot.size_bytes < base.virtual_bytes:
-        raise ImageRejected(
-            f"the image needs a disk of {base.virtual_bytes} bytes, the request says {boot.size_bytes}",
-            field="size_bytes",
-            found=base.virtual_bytes,
-            expected=boot.size_bytes,
-        )
-    return boot.size_bytes or base.virtual_bytes
-
-
 def _make_volumes(attempt: Attempt, plan: _Plan) -> None:
     pool, instance = plan.host.disks, plan.instance
-    if plan.base is not None and isinstance(plan.spec.boot, BootImage):
-        size = plan.owner.disks[domain_xml.disk_target(0)]
-        pool.make_disk(attempt, names.root_disk(instance), size, (plan.base.path, plan.spec.boot.format))
+    if plan.base is not None:
+        boot_sources.make_root(attempt, plan.host, instance, plan.base, plan.owner.disks[disk_target(0)])
     for number, disk in enumerate(plan.spec.data_disks):
         pool.make_disk(attempt, names.data_disk(instance, number), disk.size_bytes)
     if plan.setup:
@@ -253,34 +255,6 @@ def _make_volumes(attempt: Attempt, plan: _Plan) -> None:
     log = names.console_log(instance)
     if log not in plan.host.console.volumes():
         plan.host.console.make(attempt, log)
-
-
-@contextlib.contextmanager
-def _undone_on_error(fleet: Fleet, attempt: Attempt, machine: Machine) -> Iterator[None]:
-    """Undo the creation when it fails in a way that leaves no doubt; Revoked passes through and undoes nothing."""
-    try:
-        yield
-    except (HypervisorUnreachable, OutcomeUnknown):
-        raise
-    except OperationError as error:
-        if attempt.changes or attempt.recovering:
-            _undo(fleet, attempt, machine, error)
-        raise
-
-
-def _undo(fleet: Fleet, attempt: Attempt, machine: Machine, cause: OperationError) -> None:
-    attempt.progress(None, "undoing")
-    for last in (False, True):
-        try:
-            _remove_what_was_made(fleet, attempt, machine, cause)
-        except OperationError as error:
-            if error is attempt.interruption and not last:
-                continue  # the call says it once, and undoing is the answer to it
-            raise OutcomeUnknown(
-                f"{cause.message}; and undoing what was made failed: {error.message}", cause=cause.code
-            ) from error
-        else:
-            return
 
 
 def _remove_what_was_made(fleet: Fleet, attempt: Attempt, machine: Machine, cause: OperationError) -> None:

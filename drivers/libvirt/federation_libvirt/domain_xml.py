@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from federation.contract.errors import InvalidRequest
 from federation.contract.instances import BootKernel, Flavour, InstanceSpec
-from federation_libvirt import extensions, names, ownership
+from federation_libvirt import device_xml, extensions, names, ownership
+from federation_libvirt.device_xml import Disk
 from federation_libvirt.ownership import Ownership
 from federation_libvirt.settings import DomainType
 
 # https://www.w3.org/TR/xml/#charsets: what XML 1.0 cannot carry, not even escaped; and surrogates.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_VIRTIO_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+AGENT_CHANNEL = "org.qemu.guest_agent.0"
+"""The port at which QEMU's guest agent listens, https://wiki.qemu.org/Features/GuestAgent."""
+SPARE_PORTS = 20
+"""How many devices a running guest can be given; firmware finds room for more ports than this."""
+PORTS_OF_OTHERS = 5
+"""For our virtio devices that are neither disk nor interface, and for a screen."""
 DEFAULT_MACHINES = {"x86_64": "q35"}
 OTHER_MACHINE = "virt"
 
@@ -37,13 +43,11 @@ class Platform:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
-    """A disk to connect: path on the node, format as QEMU names it, a serial number of up to 20 characters."""
+class Screen:
+    """A graphical console by VNC: the address on which QEMU listens, and the password (at most 8 characters count)."""
 
-    path: str
-    format: str
-    serial: str
-    read_only: bool = False
+    listen: str
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,7 @@ class Places:
     console_log: str
     kernel: str = ""
     initrd: str = ""
+    screen: Screen | None = None
 
 
 def render(instance: str, spec: InstanceSpec, platform: Platform, places: Places, owner: Ownership) -> str:
@@ -113,16 +118,6 @@ def serialise(domain: ET.Element) -> str:
     return ET.tostring(domain, encoding="unicode")
 
 
-def disk_target(number: int) -> str:
-    """Device name of the n-th virtio disk, counted from 0: vda … vdz, vdaa and so on."""
-    letters = ""
-    number += 1
-    while number:
-        number, rest = divmod(number - 1, len(_VIRTIO_LETTERS))
-        letters = _VIRTIO_LETTERS[rest] + letters
-    return f"vd{letters}"
-
-
 def _text(parent: ET.Element, name: str, text: str, **attributes: str) -> None:
     ET.SubElement(parent, name, attributes).text = text
 
@@ -174,16 +169,19 @@ def _topology(processor: ET.Element, flavour: Flavour) -> None:
 
 def _devices(domain: ET.Element, instance: str, spec: InstanceSpec, platform: Platform, places: Places) -> None:
     devices = ET.SubElement(domain, "devices")
+    _ports(devices, domain.find("os/type"), len(places.disks) + len(spec.interfaces))
     for number, disk in enumerate(places.disks):
-        _disk(devices, disk, disk_target(number))
+        devices.append(device_xml.disk(disk, device_xml.disk_target(number)))
     for number, interface in enumerate(spec.interfaces):
-        node = ET.SubElement(devices, "interface", type="network")
-        ET.SubElement(node, "mac", address=interface.mac or names.mac_address(instance, number))
-        ET.SubElement(node, "source", network=interface.network)
-        ET.SubElement(node, "model", type="virtio")
+        mac = interface.mac or names.mac_address(instance, number)
+        devices.append(device_xml.interface(mac, interface.network))
     serial = ET.SubElement(devices, "serial", type="pty")
     ET.SubElement(serial, "log", file=places.console_log, append="on")
     ET.SubElement(ET.SubElement(devices, "console", type="pty"), "target", type="serial")
+    channel = ET.SubElement(devices, "channel", type="unix")
+    ET.SubElement(channel, "target", type="virtio", name=AGENT_CHANNEL)
+    if places.screen is not None:
+        _screen(devices, places.screen, platform)
     random = ET.SubElement(devices, "rng", model="virtio")
     _text(random, "backend", "/dev/urandom", model="random")
     ET.SubElement(devices, "memballoon", model="virtio")
@@ -192,11 +190,23 @@ def _devices(domain: ET.Element, instance: str, spec: InstanceSpec, platform: Pl
         ET.SubElement(devices, "panic", model="isa")
 
 
-def _disk(devices: ET.Element, disk: Disk, target: str) -> None:
-    node = ET.SubElement(devices, "disk", type="file", device="disk")
-    ET.SubElement(node, "driver", name="qemu", type=disk.format)
-    ET.SubElement(node, "source", file=disk.path)
-    ET.SubElement(node, "target", dev=target, bus="virtio")
-    if disk.read_only:
-        ET.SubElement(node, "readonly")
-    _text(node, "serial", disk.serial)
+def _ports(devices: ET.Element, machine: ET.Element | None, devices_at_start: int) -> None:
+    """Ports for PCI Express machines, where a device can be added to a running guest only at a port that is there.
+
+    libvirt makes none to spare (https://libvirt.org/pci-hotplug.html).
+    """
+    name = "" if machine is None else machine.get("machine", "")
+    if "q35" not in name and not name.startswith("virt"):
+        return
+    ET.SubElement(devices, "controller", type="pci", index="0", model="pcie-root")
+    for index in range(1, devices_at_start + PORTS_OF_OTHERS + SPARE_PORTS + 1):
+        ET.SubElement(devices, "controller", type="pci", index=str(index), model="pcie-root-port")
+
+
+def _screen(devices: ET.Element, screen: Screen, platform: Platform) -> None:
+    graphics = ET.SubElement(
+        devices, "graphics", type="vnc", port="-1", autoport="yes", passwd=screen.password, sharePolicy="ignore"
+    )  # fmt: skip
+    ET.SubElement(graphics, "listen", type="address", address=screen.listen)
+    video = ET.SubElement(devices, "video")
+    ET.SubElement(video, "model", type="vga" if platform.architecture == "x86_64" else "virtio")

@@ -13,22 +13,48 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from federation.contract import requests as r
 from federation.contract.call import Call
 from federation.contract.capabilities import Capabilities, Capability, Limits
+from federation.contract.captures import CapturedImage
+from federation.contract.consoles import Console
 from federation.contract.errors import (
     HypervisorRefused,
     HypervisorUnreachable,
     OperationError,
     OutcomeUnknown,
 )
-from federation.contract.instances import ConsoleOutput, Instance, InstancePage
-from federation.contract.nodes import Description, NodeList, ProbeReport
+from federation.contract.instances import ConsoleOutput, DiskFacts, Instance, InstancePage, InterfaceFacts
+from federation.contract.metrics import InstanceMetrics
+from federation.contract.nodes import Description, Node, NodeList, ProbeReport
 from federation.contract.operations import find
+from federation.contract.results import (
+    Destroyed,
+    InterfaceDetached,
+    NmiSent,
+    PasswordSet,
+    SnapshotDeleted,
+    VolumeDetached,
+)
+from federation.contract.snapshots import Snapshot, SnapshotList
 from federation.contract.struct_types import prepare_types
-from federation_libvirt import console, inventory, power, sizing
+from federation_libvirt import (
+    console,
+    guest,
+    interfaces,
+    inventory,
+    maintenance,
+    metrics,
+    power,
+    sizing,
+    snapshots,
+    volumes,
+)
+from federation_libvirt.adoption import adopt
 from federation_libvirt.attempt import Attempt
+from federation_libvirt.captures import capture
 from federation_libvirt.connection import start_event_loop
 from federation_libvirt.creation import create
 from federation_libvirt.fleet import Fleet
 from federation_libvirt.machine import Machine
+from federation_libvirt.migration import migrate
 from federation_libvirt.removal import destroy
 from federation_libvirt.settings import Settings
 
@@ -40,9 +66,13 @@ FLAGS = frozenset(
     {
         Capability.BOOT_IMAGE,
         Capability.BOOT_KERNEL,
+        Capability.BOOT_TEMPLATE,
+        Capability.BOOT_VOLUME,
         Capability.DATA_DISKS,
         Capability.INTERFACES,
         Capability.USER_DATA,
+        Capability.CPU_TOPOLOGY,
+        Capability.LINKED_TEMPLATES,
         Capability.RESIZE,
         Capability.GRACEFUL_POWER_OFF,
         Capability.REBOOT,
@@ -50,11 +80,35 @@ FLAGS = frozenset(
         Capability.PAUSE,
         Capability.SUSPEND,
         Capability.CONSOLE_OUTPUT,
+        Capability.VOLUMES,
+        Capability.NEW_VOLUMES,
+        Capability.EXTEND_VOLUME,
+        Capability.READ_ONLY_VOLUMES,
+        Capability.HOT_INTERFACES,
+        Capability.SNAPSHOTS,
+        Capability.CAPTURE_TEMPLATE,
+        Capability.CAPTURE_UPLOAD,
+        Capability.MEMORY_SNAPSHOTS,
+        Capability.CONSOLE_VNC,
+        Capability.CONSOLE_SERIAL,
+        Capability.METRICS,
+        Capability.NODE_MAINTENANCE,
+        Capability.ADOPT,
+        Capability.NMI,
+        Capability.ADMIN_PASSWORD,
+        Capability.LIVE_MIGRATION,
+        Capability.COLD_MIGRATION,
     }
 )
 """What this driver can do, each tested on real QEMU."""
 
-LIMITS = Limits(max_data_disks=16, max_interfaces=8, max_console_bytes=1 << 20)
+LIMITS = Limits(
+    max_data_disks=16,
+    max_interfaces=interfaces.MAX_INTERFACES,
+    max_volumes=volumes.MAX_VOLUMES,
+    max_snapshots=snapshots.MAX_SNAPSHOTS,
+    max_console_bytes=1 << 18,
+)
 """q35 has 32 slots on its root bus; disks and interfaces take one each, other devices the rest."""
 
 
@@ -80,7 +134,7 @@ class LibvirtDriver:
         return Description(
             driver="libvirt",
             driver_version=version("federation-driver-libvirt"),
-            releases=("1.0", "1.0"),
+            releases=("1.0", "1.1"),
             capabilities=Capabilities(flags=FLAGS, limits=LIMITS),
         )
 
@@ -114,16 +168,48 @@ class LibvirtDriver:
             "get_console_output", lambda: console.output(self._fleet, request.instance, request.max_bytes)
         )  # fmt: skip
 
+    def get_console(self, _call: Call, request: r.GetConsole) -> Console:
+        """Say where the screen or the serial line is."""
+        return _declared("get_console", lambda: console.reach(self._fleet, request.instance, request.kind))
+
+    def get_metrics(self, _call: Call, request: r.GetMetrics) -> InstanceMetrics:
+        """Read the counters."""
+        return _declared("get_metrics", lambda: metrics.metrics(self._fleet, request.instance))
+
+    def set_node_maintenance(self, call: Call, request: r.SetNodeMaintenance) -> Node:
+        """Take a node out of service for new instances, or back."""
+        return self._converge(
+            "set_node_maintenance", call, lambda attempt: maintenance.set_maintenance(self._fleet, attempt, request)
+        )
+
+    def adopt(self, call: Call, request: r.Adopt) -> Instance:
+        """Take over a machine that exists."""
+        return self._change("adopt", call, lambda attempt: adopt(self._fleet, attempt, request))
+
+    def set_admin_password(self, call: Call, request: r.SetAdminPassword) -> PasswordSet:
+        """Set a password in the guest."""
+        return self._converge(
+            "set_admin_password", call, lambda attempt: guest.set_password(self._fleet, attempt, request)
+        )
+
+    def send_nmi(self, call: Call, request: r.SendNmi) -> NmiSent:
+        """Interrupt the guest."""
+        return self._converge("send_nmi", call, lambda attempt: guest.send_nmi(self._fleet, attempt, request))
+
+    def migrate(self, call: Call, request: r.Migrate) -> Instance:
+        """Move an instance to another node."""
+        return self._change("migrate", call, lambda attempt: migrate(self._fleet, attempt, request))
+
     def create(self, call: Call, request: r.Create) -> Instance:
         """Make an instance."""
         return self._converge("create", call, lambda attempt: self._facts(create(self._fleet, attempt, request)))
 
-    def destroy(self, call: Call, request: r.Destroy) -> r.Empty:
+    def destroy(self, call: Call, request: r.Destroy) -> Destroyed:
         """Remove an instance."""
 
-        def work(attempt: Attempt) -> r.Empty:
+        def work(attempt: Attempt) -> Destroyed:
             destroy(self._fleet, attempt, request.instance)
-            return r.Empty()
+            return Destroyed()
 
         return self._converge("destroy", call, work)
 
@@ -158,6 +244,50 @@ class LibvirtDriver:
     def resume(self, call: Call, request: r.Resume) -> Instance:
         """Bring a suspended instance back."""
         return self._change("resume", call, lambda attempt: power.resume(self._fleet, attempt, request.instance))
+
+    def attach_volume(self, call: Call, request: r.AttachVolume) -> DiskFacts:
+        """Connect a volume."""
+        return self._converge("attach_volume", call, lambda attempt: volumes.attach(self._fleet, attempt, request))
+
+    def detach_volume(self, call: Call, request: r.DetachVolume) -> VolumeDetached:
+        """Take a volume away."""
+        return self._converge("detach_volume", call, lambda attempt: volumes.detach(self._fleet, attempt, request))
+
+    def extend_volume(self, call: Call, request: r.ExtendVolume) -> DiskFacts:
+        """Make an attached volume larger."""
+        return self._converge("extend_volume", call, lambda attempt: volumes.extend(self._fleet, attempt, request))
+
+    def attach_interface(self, call: Call, request: r.AttachInterface) -> InterfaceFacts:
+        """Add a network interface."""
+        return self._converge(
+            "attach_interface", call, lambda attempt: interfaces.attach(self._fleet, attempt, request)
+        )
+
+    def detach_interface(self, call: Call, request: r.DetachInterface) -> InterfaceDetached:
+        """Take a network interface away."""
+        return self._converge(
+            "detach_interface", call, lambda attempt: interfaces.detach(self._fleet, attempt, request)
+        )
+
+    def create_snapshot(self, call: Call, request: r.CreateSnapshot) -> Snapshot:
+        """Take a snapshot."""
+        return self._converge("create_snapshot", call, lambda attempt: snapshots.create(self._fleet, attempt, request))
+
+    def revert_snapshot(self, call: Call, request: r.RevertSnapshot) -> Instance:
+        """Bring an instance back to a snapshot."""
+        return self._change("revert_snapshot", call, lambda attempt: snapshots.revert(self._fleet, attempt, request))
+
+    def delete_snapshot(self, call: Call, request: r.DeleteSnapshot) -> SnapshotDeleted:
+        """Remove a snapshot."""
+        return self._converge("delete_snapshot", call, lambda attempt: snapshots.delete(self._fleet, attempt, request))
+
+    def list_snapshots(self, _call: Call, request: r.ListSnapshots) -> SnapshotList:
+        """Read the snapshots of an instance."""
+        return _declared("list_snapshots", lambda: snapshots.listed(self._fleet, request.instance))
+
+    def capture_image(self, call: Call, request: r.CaptureImage) -> CapturedImage:
+        """Make an image of the root disk."""
+        return self._converge("capture_image", call, lambda attempt: capture(self._fleet, attempt, request))
 
     def _facts(self, machine: Machine) -> Instance:
         return machine.instance_facts(self._fleet.cluster)

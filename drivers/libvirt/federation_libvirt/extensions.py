@@ -5,7 +5,8 @@ Rules:
 1. ``machine`` names a QEMU machine type; ``xml`` is a ``<domain>`` element with the children to add.  Nothing else.
 2. Only the elements of the table are taken, and none with an absolute path in it.  Whatever names a file, a device or
    a command of the host stays out: who may create an instance must not thereby own the host.
-3. An element that the domain has once replaces ours; devices are added; the processor topology stays the flavour's.
+3. An element that the domain has once replaces ours; devices are added (video replaces ours); the processor topology
+   stays the flavour's.
 """
 
 from __future__ import annotations
@@ -115,6 +116,9 @@ def _add_devices(domain: ET.Element, child: ET.Element) -> None:
     devices = domain.find("devices")
     if devices is None:
         devices = ET.SubElement(domain, "devices")
+    if child.find("video") is not None:
+        for ours in devices.findall("video"):
+            devices.remove(ours)
     for given in child:
         if given.tag not in DEVICES:
             allowed = ", ".join(sorted(DEVICES))

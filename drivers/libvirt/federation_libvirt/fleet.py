@@ -63,14 +63,35 @@ class Fleet:
         if hinted is not None and _has(hinted, instance):
             return Machine(hinted, instance)
         answers = self.everywhere(lambda host: _has(host, instance))
-        for node, answer in answers.items():
-            if answer is True:
-                self._remember(instance, node)
-                return Machine(self.hosts[node], instance)
+        having = [node for node, answer in answers.items() if answer is True]
+        if having:
+            return self.among(instance, having)
         for answer in answers.values():
             if isinstance(answer, OperationError):
                 raise answer
         return None
+
+    def among(self, instance: str, nodes: list[str]) -> Machine:
+        """The machine on one of the nodes that have it; NotFound when none has it any more.
+
+        Several have it only while it migrates, or when a migration was never finished: then it is the one that has not
+        just arrived.
+        """
+        machines = [Machine(self.hosts[node], instance) for node in nodes]
+        for machine in machines if len(machines) > 1 else ():
+            try:
+                owner = ownership.read(machine.current())
+            except NotFound:
+                continue
+            if owner is None or not owner.arrived:
+                machines = [machine]
+                break
+        self.remember(machines[-1])
+        return machines[-1]
+
+    def having(self, instance: str) -> list[str]:
+        """Every node that answers and has the machine."""
+        return [node for node, answer in self.everywhere(lambda host: _has(host, instance)).items() if answer is True]
 
     def find_for(self, host: Host, instance: str) -> Machine | None:
         """Like find_any for a machine that is to be made on ``host``: only that host has to answer."""
@@ -123,10 +144,11 @@ class Fleet:
         for host in self.hosts.values():
             host.link.close()
 
-    def _remember(self, instance: str, node: str) -> None:
+    def remember(self, machine: Machine) -> None:
+        """Look for it there first from now on."""
         if len(self._hints) >= _HINTS:
             self._hints.clear()
-        self._hints[instance] = node
+        self._hints[machine.instance] = machine.host.node
 
 
 def _has(host: Host, instance: str) -> bool:

@@ -35,16 +35,37 @@ class Host:
 
     def __init__(self, node: str, settings: Settings) -> None:
         self.node = node
+        self.uri = settings.hosts[node]
         self.settings = settings
         self.link = Link(node, settings.hosts[node], settings.timeouts)
         self.disks = Pool(self.link, settings.pool, settings.pool_directory(node))
         self.console = Pool(self.link, f"{settings.pool}-console", settings.console_directory(node))
+        self._folders: dict[str, str] = {}
         self._known: dict[str, Platform] = {}
 
     def prepare(self, attempt: Attempt) -> None:
         """Make the pools where they are missing."""
         self.disks.prepare(attempt)
         self.console.prepare(attempt)
+
+    def pool(self, name: str) -> Pool:
+        """The pool of that name, or the configured one for an empty name.
+
+        Raises InvalidRequest, naming what is allowed, for a pool that the settings do not have.
+        """
+        if name in {"", self.settings.pool}:
+            return self.disks
+        if name not in self.settings.volume_pools:
+            allowed = ", ".join((self.settings.pool, *self.settings.volume_pools))
+            raise InvalidRequest(f"pool {name!r} is not allowed; allowed: {allowed}", field="pool")
+        return Pool(self.link, name, "")
+
+    def pool_folders(self) -> dict[str, str]:
+        """Names of the pools in the settings by their directory on this host; asked once for each pool that is there."""
+        for name in (self.settings.pool, *self.settings.volume_pools):
+            if name not in self._folders and self.pool(name).exists():
+                self._folders[name] = self.pool(name).folder()
+        return {folder: name for name, folder in self._folders.items()}
 
     def platform(self) -> Platform:
         """What new domains are made for; asked once for each process, because a running host does not change it."""
@@ -61,6 +82,10 @@ class Host:
     def versions(self) -> str:
         """Product names and versions."""
         return self.link.read("read versions", _versions)
+
+    def hostname(self) -> str:
+        """What the node calls itself."""
+        return self.link.read("read the node's name", lambda c: str(c.getHostname()))
 
     def marks(self) -> list[str]:
         """Our metadata element of every domain that has one."""
@@ -119,7 +144,16 @@ class Host:
 
     def check_networks(self, interfaces: tuple[Interface, ...]) -> None:
         """Raise InvalidRequest, naming the network, unless every one is there and active."""
-        for name in sorted({interface.network for interface in interfaces}):
+        self.check_networks_named({interface.network for interface in interfaces})
+
+    def has_named(self, name: str) -> bool:
+        """Whether the host has a machine of that name."""
+        found = self.link.find(f"find {name}", lambda c: str(c.lookupByName(name).name()), missing="VIR_ERR_NO_DOMAIN")
+        return found is not None
+
+    def check_networks_named(self, wanted: set[str]) -> None:
+        """The same for networks by their names; the empty name is none."""
+        for name in sorted(wanted - {""}):
             active = self._network_state(name)
             if not active:
                 found = "not there" if active is None else "not active"

@@ -12,6 +12,8 @@ from federation.contract.errors import ImageRejected
 from federation.contract.instances import ImageFormat
 
 HEAD_BYTES = 512
+LARGEST_CLUSTER = 2 << 20
+"""Of a qcow2 file, in bytes."""
 SECTOR = 512
 SUPPORTED = frozenset({ImageFormat.QCOW2, ImageFormat.RAW})
 
@@ -19,6 +21,7 @@ _QCOW_MAGIC = b"QFI\xfb"
 _HEADER = struct.Struct(">4sIQIIQI")
 _INCOMPATIBLE = struct.Struct(">Q")
 _INCOMPATIBLE_OFFSET = 72
+_LONGEST_BACKING_NAME = 1023
 _EXTERNAL_DATA_BIT = 1 << 2
 _MAGICS = {b"QFI\xfb": "qcow2", b"KDMV": "vmdk", b"vhdxfile": "vhdx", b"# Disk DescriptorFile": "vmdk"}
 
@@ -57,3 +60,22 @@ def _qcow2(head: bytes) -> int:
     if features & _EXTERNAL_DATA_BIT:
         raise ImageRejected("the qcow2 image names an external data file, which is not allowed", field="data_file")
     return int(size)
+
+
+def with_backing(head: bytes, path: str) -> bytes:
+    """The first bytes of a qcow2 file, naming another backing file of the same format: what ``qemu-img rebase -u`` writes.
+
+    ``head`` reaches to the end of the first cluster, or of the file.  Only a file that names one already can be changed; the
+    new name takes the old one's place, behind which QEMU keeps nothing in that cluster (qcow2.c, qcow2_update_header).
+    Raises ImageRejected when it is no such file or the name does not fit.
+    """
+    if len(head) < _HEADER.size or not head.startswith(_QCOW_MAGIC):
+        raise ImageRejected("not a qcow2 file", field="format")
+    _, _, offset, _, cluster_bits, _, _ = _HEADER.unpack_from(head)
+    name, cluster = path.encode(), 1 << cluster_bits
+    if not offset or offset + len(name) > min(cluster, len(head)) or len(name) > _LONGEST_BACKING_NAME:
+        raise ImageRejected(f"the qcow2 file has no room for the backing file {path}", field="backing_file")
+    end = offset + struct.unpack_from(">I", head, 16)[0]
+    cleared = head[:offset].ljust(end, b"\0") + head[end:]
+    named = cleared[:offset] + name + cleared[offset + len(name) :]
+    return named[:16] + struct.pack(">I", len(name)) + named[20:]

@@ -31,7 +31,7 @@ CHUNK_BYTES = 4 << 20
 _OPEN_TRIES = 3
 _WEB = frozenset({"http", "https"})
 # Answers that may be another after a moment (RFC 9110).
-_PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def check_allowed(url: str, rules: ImageRules) -> None:
         allowed = ", ".join(sorted(rules.schemes)) or "none"
         raise InvalidRequest(f"{printable(url)}: scheme {parts.scheme} is not allowed; allowed: {allowed}", field="url")
     if parts.scheme == "file":
-        _local_path(url, rules)
+        local_path(url, rules)
     elif parts.username is not None or parts.password is not None:
         raise InvalidRequest(f"{printable(url)}: user information in a URL is not allowed", field="url")
     elif not any(_host_matches(parts.hostname or "", pattern) for pattern in rules.hosts):
@@ -152,7 +152,7 @@ class Reading:
         return self._open_web()
 
     def _open_file(self) -> IO[bytes]:
-        path = _local_path(self.expected.url, self._rules)
+        path = local_path(self.expected.url, self._rules)
         try:
             if not path.is_file():
                 raise ImageUnavailable(f"{self._name}: no such file on the worker's machine", url=self._name)
@@ -167,7 +167,7 @@ class Reading:
         try:
             response: http.client.HTTPResponse = opener.open(request, timeout=self._rules.timeout_seconds)
         except urllib.error.HTTPError as error:
-            if error.code in _PASSING_STATUS:
+            if error.code in PASSING_STATUS:
                 raise _Passing(error) from error
             raise ImageUnavailable(f"{self._name}: HTTP {error.code} {error.reason}", url=self._name) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -215,7 +215,8 @@ def _host_matches(host: str, pattern: str) -> bool:
     return host == pattern.lower()
 
 
-def _local_path(url: str, rules: ImageRules) -> Path:
+def local_path(url: str, rules: ImageRules) -> Path:
+    """The path behind a ``file:`` URL; InvalidRequest unless it lies in a directory that is allowed."""
     parts = urlsplit(url)
     if parts.netloc not in {"", "localhost"}:
         raise InvalidRequest(f"{printable(url)}: a file URL may not name a host", field="url")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 
 from federation.contract.errors import (
     Conflict,
     HypervisorRefused,
+    InvalidRequest,
     InvalidState,
     NotFound,
     OperationError,
@@ -19,12 +24,16 @@ from federation.contract.errors import (
     TimedOut,
 )
 from federation.contract.instances import Instance, PowerState
-from federation_libvirt import connection, domain_xml, facts, ownership
+from federation_libvirt import connection, device_xml, domain_xml, facts, names, ownership
 from federation_libvirt.attempt import Attempt
 from federation_libvirt.connection import Native
-from federation_libvirt.facts import Look
+from federation_libvirt.facts import Look, VolumeFacts
 from federation_libvirt.host import Host
 from federation_libvirt.ownership import Ownership
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 _LOOK_SECONDS = 0.2
 _LOOK_TRIES = 5
@@ -77,9 +86,22 @@ class Machine:
             self._link.read(f"read the definition of {self.instance}", lambda c: self._find(c).XMLDesc(flags))
         )
 
-    def current(self) -> ET.Element:
-        """The running domain, or the definition when it does not run."""
-        return domain_xml.parse(self._link.read(f"read {self.instance}", lambda c: self._find(c).XMLDesc()))
+    def current(self, *, secrets: bool = False) -> ET.Element:
+        """The running domain, or the definition when it does not run; with its passwords when ``secrets``."""
+        flags = connection.XML_SECURE if secrets else 0
+        return domain_xml.parse(self._link.read(f"read {self.instance}", lambda c: self._find(c).XMLDesc(flags)))
+
+    def exists(self) -> bool:
+        """Whether the host has it."""
+        try:
+            self.ask("find", lambda d: d.UUIDString())
+        except NotFound:
+            return False
+        return True
+
+    def ask(self, verb: str, question: Callable[[Native], Answer]) -> Answer:
+        """Ask the virDomain something; raises as ``Link.read`` does, NotFound when it is gone."""
+        return self._link.read(f"{verb} {self.instance}", lambda c: question(self._find(c)))
 
     def owner(self) -> Ownership:
         """Our metadata in the definition.  Conflict when somebody has removed it meanwhile."""
@@ -90,7 +112,32 @@ class Machine:
 
     def instance_facts(self, cluster: str) -> Instance:
         """What the contract says of it."""
-        return facts.instance(self.current(), self.look(), self.host.node, cluster)
+        current, look = self.current(), self.look()
+        found = facts.instance(current, look, self.host.node, cluster, self._volumes(current))
+        if not (found.interfaces and look.active):
+            return found
+        return facts.with_addresses(found, self.ask("read addresses of", _addresses))
+
+    def volume_size(self, target: str) -> int | None:
+        """Bytes of the disk at that device, None when libvirt cannot read it now."""
+        try:
+            return int(self.ask(f"measure {target} of", lambda d: d.blockInfo(target))[0])
+        except (HypervisorRefused, InvalidRequest) as error:
+            logger.info("%s", error)
+            return None
+
+    def _volumes(self, domain: ET.Element) -> dict[str, VolumeFacts]:
+        """Volumes by device; the node is asked only when there is a disk that is not the instance's own."""
+        disks = domain.findall("devices/disk")
+        if all(names.belongs_to(self.instance, device_xml.path_of(disk).rpartition("/")[2]) for disk in disks):
+            return {}
+        folders, found = self.host.pool_folders(), {}
+        for disk in disks:
+            volume = facts.volume_of(self.instance, disk, folders)
+            target = device_xml.target_of(disk)
+            if volume is not None:
+                found[target] = dataclasses.replace(volume, size_bytes=self.volume_size(target))
+        return found
 
     def define(self, attempt: Attempt, xml: str) -> None:
         """Make or replace the definition; libvirt checks it against its schema."""
@@ -101,7 +148,7 @@ class Machine:
         """Replace our metadata in the definition, and in the running domain too when ``live``."""
         flags = connection.CONFIG | (connection.LIVE if live else 0)
         text = ownership.plain_text(owner)
-        self._change(
+        self.act(
             attempt,
             "mark",
             lambda d: d.setMetadata(
@@ -116,7 +163,7 @@ class Machine:
     def stop(self, attempt: Attempt) -> None:
         """Take the power away; forget a saved memory."""
         if self.look().saved:
-            self._change(attempt, "forget the saved memory of", lambda d: d.managedSaveRemove(0))
+            self.act(attempt, "forget the saved memory of", lambda d: d.managedSaveRemove(0))
         else:
             self._reach(attempt, _Step("stop", lambda d: d.destroy(), PowerState.STOPPED))
 
@@ -154,13 +201,13 @@ class Machine:
     def abort_job(self, attempt: Attempt) -> None:
         """Give up what is going on; nothing when that has come to its end."""
         try:
-            self._change(attempt, "abort the job of", lambda d: d.abortJob())
+            self.act(attempt, "abort the job of", lambda d: d.abortJob())
         except InvalidState:
             return
 
     def undefine(self, attempt: Attempt) -> None:
         """Remove the definition with all that libvirt keeps beside it; NotFound when it is gone."""
-        self._change(attempt, "undefine", lambda d: d.undefineFlags(connection.UNDEFINE_ALL))
+        self.act(attempt, "undefine", lambda d: d.undefineFlags(connection.UNDEFINE_ALL))
 
     def _reach(self, attempt: Attempt, step: _Step, meanwhile: Callable[[], None] | None = None) -> None:
         """Change it; an error counts for nothing when it is where it should be: an older call was faster."""
@@ -179,8 +226,19 @@ class Machine:
             if self.wait_idle(attempt).power_state is not step.target:
                 raise _stated(error) from error
 
-    def _change(self, attempt: Attempt, verb: str, act: Callable[[Native], object]) -> None:
-        self._link.change(attempt, f"{verb} {self.instance}", lambda c: act(self._find(c)))
+    def act(
+        self,
+        attempt: Attempt,
+        verb: str,
+        act: Callable[[Native], object],
+        *,
+        seconds: float | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
+        """Make one change on the virDomain; raises as ``Link.change`` does, NotFound when it is gone."""
+        self._link.change(
+            attempt, f"{verb} {self.instance}", lambda c: act(self._find(c)), seconds=seconds, meanwhile=meanwhile
+        )
 
     def _find(self, native: Native) -> Native:
         return native.lookupByUUIDString(self.instance)
@@ -206,10 +264,18 @@ def _look(domain: Native) -> Look:
     busy = ""
     if name == "paused" and reason in connection.TRANSIENT_PAUSES:
         busy = f"paused for the moment (reason {reason})"
+    elif name == "shutdown":
+        busy = "its guest has gone down, QEMU has not yet"
     elif domain.jobInfo()[0] in connection.JOB_RUNNING:
         busy = "a job is running"
     crashed = name == "crashed" or (name == "paused" and reason == connection.PAUSED_CRASHED)
     return Look(state=name, active=True, busy=busy, guest_crashed=crashed)
+
+
+def _addresses(domain: Native) -> list[dict[str, Any]]:
+    """What each source knows, the best first; nothing from those that do not know this domain's kind of network."""
+    asked = (connection.unless_refused(partial(domain.interfaceAddresses, s)) for s in connection.ADDRESS_SOURCES)
+    return [found for found in asked if found]
 
 
 def replaced(owner: Ownership, **changes: object) -> Ownership:

@@ -23,12 +23,26 @@ _READY = re.compile(
 )
 
 
+TEMPLATE = "template-"
+_RESERVED = re.compile(rf"^({CACHED}|{TEMPLATE}|maintenance-|[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}[-.])")
+_CONTENT = re.compile(rf"^{CACHED}(?P<checksum>[a-z0-9]+-[0-9a-f]+)-[0-9a-f-]{{36}}\.\d+\Z")
+
+
 @dataclass(frozen=True, slots=True)
 class CachedFile:
     """A complete file of the cache: its volume, what it holds, and how large a disk of it is (bytes)."""
 
     volume: str
     kind: str
+    virtual_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A complete template: its volume, the operation that captured it, and how large a disk of it is (bytes)."""
+
+    volume: str
+    operation: str
     virtual_bytes: int
 
 
@@ -79,12 +93,71 @@ def cached_files(checksum: str, volumes: Iterable[str]) -> list[CachedFile]:
     ]
 
 
+def cached_file(volume: str, volumes: Iterable[str]) -> CachedFile | None:
+    """The complete cached file whose content is in this volume, None when it is none."""
+    for mark in map(_READY.match, volumes):
+        if mark and mark["content"] == volume:
+            return CachedFile(volume, mark["kind"], int(mark["virtual"]))
+    return None
+
+
+def checksum_of(file: CachedFile) -> str:
+    """The checksum that a cached file's name holds, algorithm and digest with a colon between."""
+    mark = _CONTENT.match(file.volume)
+    if mark is None:
+        raise ValueError(f"{file.volume} is no cached file")
+    return mark["checksum"].replace("-", ":", 1)
+
+
+def transfer_probe(instance: str) -> str:
+    """The empty volume by which a migration finds out whether two nodes share a pool."""
+    return f"{instance}-probe"
+
+
 def unfinished_fetches(instance: str, volumes: Iterable[str]) -> list[str]:
     """Content volumes that this instance's creation began to fetch and never finished."""
     present = sorted(volumes)
     finished = {mark["content"] for mark in map(_READY.match, present) if mark}
     own = re.compile(rf"^{CACHED}[a-z0-9]+-[0-9a-f]+-{re.escape(instance)}\.\d+$")
     return [name for name in present if own.match(name) and name not in finished]
+
+
+def reserved(volume: str) -> bool:
+    """Whether a volume's name is one that the driver gives; nobody may attach, boot from or delete such a volume by it."""
+    return bool(_RESERVED.match(volume))
+
+
+def template_content(template: str, operation: str) -> str:
+    """Volume of a template that is being captured; a second one with ``.ready`` in its name says that it is complete."""
+    return f"{TEMPLATE}{template}.{operation}.qcow2"
+
+
+def template_mark(template: str, operation: str, virtual_bytes: int) -> str:
+    """Name of the empty volume that says that the template is complete, and how large a disk of it is."""
+    return f"{TEMPLATE}{template}.{operation}.{virtual_bytes}.ready"
+
+
+def templates(template: str, volumes: Iterable[str]) -> list[Template]:
+    """The complete templates of that name, one unless two captures have met, in the order of their operations."""
+    present = frozenset(volumes)
+    marked = re.compile(rf"^{TEMPLATE}{re.escape(template)}\.(?P<operation>[0-9a-f-]{{36}})\.(?P<virtual>\d+)\.ready$")
+    found = []
+    for name in sorted(present):
+        mark = marked.match(name)
+        if mark and template_content(template, mark["operation"]) in present:
+            content = template_content(template, mark["operation"])
+            found.append(Template(content, mark["operation"], int(mark["virtual"])))
+    return found
+
+
+def capture(instance: str, operation: str) -> str:
+    """Volume of a copy of the root disk on its way to a URL."""
+    return f"{instance}-capture-{operation}"
+
+
+def maintenance_mark(cluster: str) -> str:
+    """The empty volume that says that a node takes no new instances of the cluster."""
+    return f"maintenance-{cluster}"
 
 
 def mac_address(instance: str, number: int) -> str:

@@ -45,6 +45,18 @@ class Ownership(msgspec.Struct, frozen=True, kw_only=True):
     operation: str
     stage: Stage
     boot: str = ""
+    name: str = ""
+    """The name of an adopted instance; empty means the domain's own."""
+    done: str = ""
+    """The last operation of ``guest`` that was carried out."""
+    leaving: str = ""
+    """Set in the definition while a migration copies from here: its operation, and the pools that both nodes share."""
+    arrived: str = ""
+    """Set while a migration comes to its end: its operation, the node it comes from, and the pools that both share."""
+    reverted: str = ""
+    """The last revert_snapshot whose disks and memory are back; a snapshot brings the metadata of its time with it."""
+    captured: str = ""
+    """The last capture_image to a URL that has arrived: its operation, then size, virtual size and checksum."""
     metadata: dict[str, str] = {}
     disks: dict[str, int] = {}
 
@@ -91,8 +103,12 @@ def cluster_of(text: str) -> str:
 
 
 def _attributes(ownership: Ownership) -> dict[str, str]:
-    names = ("cluster", "instance", "operation", "stage", "boot")
-    return {name: str(getattr(ownership, name)) for name in names}
+    always = {name: str(getattr(ownership, name)) for name in ("cluster", "instance", "operation", "stage", "boot")}
+    return always | {
+        name: value
+        for name in ("name", "done", "leaving", "arrived", "reverted", "captured")
+        if (value := getattr(ownership, name))
+    }
 
 
 def _text(ownership: Ownership) -> str:

@@ -28,6 +28,7 @@ from federation_libvirt.attempt import Attempt
 from federation_libvirt.facts import Look
 from federation_libvirt.fleet import Fleet
 from federation_libvirt.machine import Machine, replaced
+from federation_libvirt.undoing import undone_on_error
 
 _S = PowerState
 ALLOWED: dict[str, tuple[frozenset[PowerState], PowerState]] = {
@@ -118,6 +119,13 @@ def reboot(fleet: Fleet, attempt: Attempt, request: Reboot) -> Machine:
     return machine
 
 
+def _unmark(attempt: Attempt, machine: Machine) -> None:
+    """Take a reboot's mark back that nothing has followed; what runs still knows the one before."""
+    owner, before = machine.owner(), _boot_of(machine)
+    if owner.boot != before:
+        machine.write_owner(attempt, replaced(owner, boot=before), live=False)
+
+
 def _start(fleet: Fleet, attempt: Attempt, instance: str, operation: str) -> Machine:
     machine = fleet.find(instance)
     if not _reached(machine, machine.wait_idle(attempt), operation):
@@ -128,10 +136,11 @@ def _start(fleet: Fleet, attempt: Attempt, instance: str, operation: str) -> Mac
 
 
 def _go_down(attempt: Attempt, machine: Machine, request: Reboot) -> None:
-    if request.mode is RebootMode.SOFT:
-        _shut_down(attempt, machine, request.timeout_seconds)
-    else:
-        machine.stop(attempt)
+    with undone_on_error(attempt, lambda _: _unmark(attempt, machine)):
+        if request.mode is RebootMode.SOFT:
+            _shut_down(attempt, machine, request.timeout_seconds)
+        else:
+            machine.stop(attempt)
 
 
 def _come_up(attempt: Attempt, machine: Machine) -> None:
@@ -168,10 +177,11 @@ def _shut_down(attempt: Attempt, machine: Machine, timeout_seconds: float) -> No
 
     What the guest was asked cannot be taken back, and the errors say so.
     """
+    before = attempt.changes
     try:
         _wait_for_guest(attempt, machine, timeout_seconds)
     except OperationError as error:
-        if error is not attempt.interruption or not attempt.changes:
+        if error is not attempt.interruption or attempt.changes == before:
             raise
         told = f"{error.message}; the guest was asked to shut down and may still do it"
         raise type(error)(told, **error.detail) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from federation.contract.errors import NotFound, OperationError
-from federation_libvirt import names
+from federation_libvirt import names, snapshots
 from federation_libvirt.attempt import Attempt
 from federation_libvirt.fleet import Fleet
 from federation_libvirt.host import Host
@@ -31,6 +31,9 @@ def _destroy(fleet: Fleet, attempt: Attempt, instance: str) -> None:
             remove_files(attempt, host, instance, console=True)
         return
     fleet.check_owned(machine)
+    owner = machine.owner()
+    if owner.leaving or owner.arrived:
+        _remove_elsewhere(fleet, attempt, machine)
     try:
         remove(attempt, machine)
     except NotFound:
@@ -38,11 +41,25 @@ def _destroy(fleet: Fleet, attempt: Attempt, instance: str) -> None:
         remove_files(attempt, machine.host, instance, console=True)
 
 
+def _remove_elsewhere(fleet: Fleet, attempt: Attempt, machine: Machine) -> None:
+    """A migration was never finished: remove what it put on other nodes, while the definition here still says so."""
+    for host in fleet.hosts.values():
+        if host is machine.host:
+            continue
+        other = Machine(host, machine.instance)
+        if other.exists():
+            fleet.check_owned(other)
+            remove(attempt, other)
+        else:
+            remove_files(attempt, host, machine.instance, console=True)
+
+
 def remove(attempt: Attempt, machine: Machine) -> None:
     """Stop a domain and remove it with everything that bears its id.  NotFound when it vanishes meanwhile."""
     if machine.look().active:
         attempt.progress(None, "stopping")
         machine.stop(attempt)
+    snapshots.forget(attempt, machine, cluster="")
     attempt.progress(None, "removing disks")
     remove_files(attempt, machine.host, machine.instance, console=True)
     machine.undefine(attempt)
@@ -53,9 +70,14 @@ def remove_files(attempt: Attempt, host: Host, instance: str, *, console: bool) 
     present = host.disks.volumes()
     own = [name for name in present if names.belongs_to(instance, name)]
     for name in sorted(own + names.unfinished_fetches(instance, present)):
-        host.disks.delete(attempt, name)
-    if not console:
-        return
+        # A copy that an earlier attempt began goes on in libvirt until it is complete.
+        host.disks.delete(attempt, name, host.settings.timeouts.copy_seconds)
+    if console:
+        remove_logs(attempt, host, instance)
+
+
+def remove_logs(attempt: Attempt, host: Host, instance: str) -> None:
+    """Delete the instance's console logs."""
     if names.console_log(instance) in host.console.volumes():
         # virtlogd has made further files beside the log when it grew; libvirt does not know of them yet.
         host.console.rescan(attempt)

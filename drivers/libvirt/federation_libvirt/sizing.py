@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from federation.contract.errors import InvalidRequest, InvalidState
+from federation.contract.errors import InvalidRequest, InvalidState, NotSupported
 from federation.contract.instances import Firmware, Flavour, PowerState
 from federation.contract.requests import Resize
 from federation_libvirt import domain_xml, facts
@@ -13,6 +13,8 @@ from federation_libvirt.machine import Machine
 
 def resize(fleet: Fleet, attempt: Attempt, request: Resize) -> Machine:
     """Replace the definition by one with the flavour; one that has it already is left, whatever its state."""
+    if request.live:
+        raise NotSupported("this driver does not resize a running instance", capability="hot_resize")
     machine = fleet.find(request.instance)
     look = machine.wait_idle(attempt)
     definition = machine.definition()

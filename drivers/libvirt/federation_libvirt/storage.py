@@ -6,12 +6,13 @@ import logging
 import time
 import uuid
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
 from federation.contract.errors import HypervisorRefused, InvalidState, NotSupported, OperationError
 from federation_libvirt.attempt import Attempt
-from federation_libvirt.connection import Link, Native
+from federation_libvirt.connection import VOLUME_PHYSICAL, Link, Native
 from federation_libvirt.domain_xml import parse
 from federation_libvirt.faults import code_of
 
@@ -22,14 +23,45 @@ FILE_POOLS = frozenset({"dir", "fs", "netfs"})
 _POOL_IDS = uuid.UUID("6d0c5c0e-9a0c-5b8e-9a0e-0d3f6a1c7b42")
 _MODE_SHARED = "0644"
 _MODE_OWN = "0600"
+_MODES = {True: "0444", False: _MODE_OWN}
 _BUILDING_SECONDS = 60.0
 _STARTING_SECONDS = 10.0
+_PIECE = 1 << 18
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeDescription:
+    """A volume: bytes of the disk in it, its format, and the path of the file that it stands on, if any."""
+
+    capacity: int
+    format: str
+    backing: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A volume to copy from, and the format in which it is used."""
+
+    pool: Pool
+    name: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clone:
+    """A copy to make: of what, under which name, in which format; a ``template`` can be read by all and written by none."""
+
+    source: Source
+    name: str
+    format: str
+    template: bool = False
 
 
 class Pool:
     """A storage pool by name; ``directory`` is where it is made when the host has none of that name."""
 
     def __init__(self, link: Link, name: str, directory: str) -> None:
+        self.name = name
         self._link = link
         self._name = name
         self._directory = directory
@@ -55,9 +87,13 @@ class Pool:
 
     def exists(self) -> bool:
         """Whether the host has the pool, started."""
+        return self.kind() is not None
+
+    def kind(self) -> str | None:
+        """The pool's type as libvirt names it, None when the pool is missing or stopped."""
         what = f"find storage pool {self._name}"
         described = self._link.find(what, self._describe, missing="VIR_ERR_NO_STORAGE_POOL")
-        return described is not None and described[1]
+        return described[0] if described is not None and described[1] else None
 
     def volumes(self) -> list[str]:
         """Names of all volumes; none when the pool is missing or stopped."""
@@ -99,9 +135,9 @@ class Pool:
             self._abort(stream, what)
             raise
 
-    def delete(self, attempt: Attempt, name: str) -> None:
-        """Delete a volume; one that is not there is deleted already."""
-        end = time.monotonic() + _BUILDING_SECONDS
+    def delete(self, attempt: Attempt, name: str, building_seconds: float = _BUILDING_SECONDS) -> None:
+        """Delete a volume; one that is not there is deleted already, one that is being made is waited for."""
+        end = time.monotonic() + building_seconds
         while True:
             try:
                 self._link.change(
@@ -125,6 +161,72 @@ class Pool:
             f"read volume {name}", lambda c: _tail(c, self._find(c), name, limit), missing="VIR_ERR_NO_STORAGE_VOL"
         )
         return found or (b"", False)
+
+    def capacity(self, name: str) -> int | None:
+        """Bytes of the disk in a volume as libvirt sees it, None when the volume is not there."""
+        found: int | None = self._link.find(
+            f"measure volume {name}",
+            lambda c: int(self._find(c).storageVolLookupByName(name).info()[1]),
+            missing="VIR_ERR_NO_STORAGE_VOL",
+        )
+        return found
+
+    def describe(self, name: str) -> VolumeDescription | None:
+        """What libvirt reads in a volume, None when it is not there."""
+        text = self._link.find(
+            f"read volume {name}",
+            lambda c: str(self._find(c).storageVolLookupByName(name).XMLDesc()),
+            missing="VIR_ERR_NO_STORAGE_VOL",
+        )
+        return None if text is None else _described(parse(text))
+
+    def content(self, name: str) -> Iterator[bytes]:
+        """A volume's bytes, piece by piece, each asked for with the limit of a question."""
+        what = f"read volume {name}"
+        stream = self._link.read(what, lambda c: _begin_download(c, self._find(c), name))
+        try:
+            while piece := self._link.read(what, lambda _: bytes(stream.recv(_PIECE))):
+                yield piece
+            self._link.read(what, lambda _: stream.finish())
+        except BaseException:
+            self._abort(stream, what)
+            raise
+
+    def make_like(self, attempt: Attempt, name: str, size_bytes: int, kind: str) -> None:
+        """Make a blank disk of that format, ``raw`` or ``qcow2``."""
+        self._make(attempt, name, _volume(name, size_bytes, kind, _MODE_OWN))
+
+    def length(self, name: str) -> int | None:
+        """Bytes of a volume's file, None when it is not there."""
+        found: int | None = self._link.find(
+            f"measure volume {name}",
+            lambda c: int(self._find(c).storageVolLookupByName(name).infoFlags(VOLUME_PHYSICAL)[2]),
+            missing="VIR_ERR_NO_STORAGE_VOL",
+        )
+        return found
+
+    def clone(self, attempt: Attempt, wanted: Clone, meanwhile: Callable[[], None], seconds: float) -> None:
+        """Copy a disk into a new volume that stands on no other file; ``meanwhile`` is called while it lasts.
+
+        What ``meanwhile`` raises leaves the copy going on; ``delete`` waits for its end.
+        """
+        source, volume = wanted.source, _volume(wanted.name, 0, wanted.format, _MODES[wanted.template])
+        text = ET.tostring(volume, encoding="unicode")
+
+        def copy(connection: Native) -> None:
+            original = source.pool._find(connection).storageVolLookupByName(source.name)  # noqa: SLF001 - another Pool
+            self._find(connection).createXMLFrom(text, original, 0)
+
+        what = f"copy volume {source.name} to {wanted.name}"
+        self._link.change(attempt, what, copy, seconds=seconds, meanwhile=meanwhile)
+
+    def resize(self, attempt: Attempt, name: str, size_bytes: int) -> None:
+        """Make the disk in a volume that no running machine uses larger."""
+        self._link.change(
+            attempt,
+            f"resize volume {name}",
+            lambda c: self._find(c).storageVolLookupByName(name).resize(size_bytes, 0),
+        )
 
     def rescan(self, attempt: Attempt) -> None:
         """Let libvirt see files that others made, such as rotated logs."""
@@ -186,6 +288,21 @@ def _volume(name: str, size_bytes: int, kind: str, mode: str) -> ET.Element:
     if kind == "qcow2":
         ET.SubElement(target, "compat").text = "1.1"
     return volume
+
+
+def _described(volume: ET.Element) -> VolumeDescription:
+    kind = volume.find("target/format")
+    return VolumeDescription(
+        capacity=int(volume.findtext("capacity", "0")),
+        format="raw" if kind is None else kind.get("type", "raw"),
+        backing=volume.findtext("backingStore/path", ""),
+    )
+
+
+def _begin_download(connection: Native, pool: Native, name: str) -> Native:
+    stream = connection.newStream(0)
+    pool.storageVolLookupByName(name).download(stream, 0, 0, 0)
+    return stream
 
 
 def _begin_upload(connection: Native, pool: Native, name: str) -> Native:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -23,14 +27,16 @@ from federation.contract.instances import (
     Instance,
     InstanceSpec,
 )
-from federation.testing.calls import RecordedCall
+from federation.testing.calls import RecordedCall, SimulatedCrash
 from federation.testing.clock import SystemClock
 from federation_libvirt.attempt import Attempt
+from federation_libvirt.connection import UNDEFINE_ALL
 from federation_libvirt.driver import LibvirtDriver
-from federation_libvirt.settings import ImageRules, Settings, Timeouts
+from federation_libvirt.settings import ImageRules, Migration, Settings, Timeouts
 
 MEBIBYTE = 1 << 20
 BOOT_SECONDS = 90.0
+EXTRA_POOL = "lab-extra"
 
 
 class Lab:
@@ -46,6 +52,7 @@ class Lab:
         self.settings = Settings(
             hosts=hosts.uris,
             pool="lab",
+            volume_pools=("lab-extra",),
             pool_path=f"{base}/{{node}}/volumes/lab",
             console_path=f"{base}/{{node}}/console/lab",
             images=ImageRules(
@@ -53,6 +60,14 @@ class Lab:
                 hosts=("127.0.0.1",),
                 directories=(*directories, str(extra_directory)),
                 max_bytes=64 * MEBIBYTE,
+                timeout_seconds=5,
+            ),
+            # The hosts' names mean nothing outside of them, and nobody else is to reach QEMU's ports.
+            migration=Migration(addresses=dict.fromkeys(self.nodes, "127.0.0.1")),
+            uploads=ImageRules(
+                schemes=frozenset({"file", "http"}),
+                hosts=("127.0.0.1",),
+                directories=(str(extra_directory),),
                 timeout_seconds=5,
             ),
             timeouts=Timeouts(connect_seconds=3, keepalive_seconds=2, settle_tries=4),
@@ -116,7 +131,7 @@ class Lab:
     def destroy(self, instance: str) -> None:
         self.driver.destroy(self.call(), r.Destroy(instance=instance))
 
-    def console(self, instance: str, max_bytes: int = 1 << 20) -> str:
+    def console(self, instance: str, max_bytes: int = 1 << 18) -> str:
         request = r.GetConsoleOutput(instance=instance, max_bytes=max_bytes)
         return self.driver.get_console_output(self.call(), request).text
 
@@ -134,6 +149,15 @@ class Lab:
     def wait_ready(self, instance: str, times: int = 1) -> str:
         """Wait for the guest to be up for the n-th time; returns what it says then."""
         return self.wait_for_line(instance, self.guest["ready_line"], times)[-1]
+
+    def killed(self, operation: str, call: RecordedCall, request: r.Request) -> None:
+        """Run until the call's crash; one that asks for less leave than that ends by itself, after its last change."""
+        with contextlib.suppress(SimulatedCrash):
+            getattr(self.driver, operation)(call, request)
+
+    @staticmethod
+    def wait_until(condition: Callable[[], object], what: str, seconds: float = BOOT_SECONDS) -> None:
+        wait_until(condition, what, seconds)
 
     def native(self, node: int = 0) -> Any:
         """A connection of the test's own."""
@@ -158,6 +182,73 @@ class Lab:
             found[f"{folder.name} files"] = sorted(str(path) for path in files)
         return found
 
+    def extra_pool(self, node: int = 0) -> str:
+        """A second pool, made as an operator would; removed by ``clear``."""
+        folder = self.folders[node] / "volumes" / EXTRA_POOL
+        folder.mkdir(exist_ok=True)
+        xml = f"<pool type='dir'><name>{EXTRA_POOL}</name><target><path>{folder}</path></target></pool>"
+        self.native(node).storagePoolDefineXML(xml).create()
+        return EXTRA_POOL
+
+    def make_volume(self, name: str, kind: str = "raw", pool: str = "lab", size: int = 48 * MEBIBYTE) -> None:
+        """A volume that somebody else made."""
+        xml = (
+            f"<volume><name>{name}</name><capacity unit='bytes'>{size}</capacity><allocation>0</allocation>"
+            f"<target><format type='{kind}'/></target></volume>"
+        )
+        self.native().storagePoolLookupByName(pool).createXML(xml, 0)
+
+    def in_pool(self, pool: str = "lab") -> set[str]:
+        """Names of the volumes in a pool."""
+        return set(self.native().storagePoolLookupByName(pool).listVolumes())
+
+    @staticmethod
+    def write_disk(path: str, content: bytes) -> None:
+        """Write at the start of the qcow2 disk of a stopped machine."""
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            command = f"write -s {file.name} 0 {len(content)}"
+            subprocess.run(["qemu-io", "-f", "qcow2", "-c", command, path], check=True, timeout=60, capture_output=True)
+
+    @staticmethod
+    def read_disk(path: str, length: int) -> bytes:
+        """Read from the start of the qcow2 disk of a stopped machine."""
+        with tempfile.TemporaryDirectory() as folder:
+            command = ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, f"{folder}/raw"]
+            subprocess.run(command, check=True, timeout=60)
+            with Path(f"{folder}/raw").open("rb") as file:
+                return file.read(length)
+
+    @staticmethod
+    def snapshots_in(path: str) -> set[str]:
+        """Names of the internal snapshots in a qcow2 file."""
+        command = ["qemu-img", "info", "-U", "-f", "qcow2", "--output=json", path]
+        answer = subprocess.run(command, check=True, timeout=60, capture_output=True)
+        return {snapshot["name"] for snapshot in json.loads(answer.stdout).get("snapshots", ())}
+
+    @staticmethod
+    def backing_of(path: str) -> str:
+        """The file that a qcow2 file stands on, empty when there is none."""
+        command = ["qemu-img", "info", "-U", "-f", "qcow2", "--output=json", path]
+        answer = subprocess.run(command, check=True, timeout=60, capture_output=True)
+        return json.loads(answer.stdout).get("backing-filename", "")
+
+    @staticmethod
+    def qcow2_with_backing(path: str) -> bytes:
+        """The bytes of a qcow2 file that names another file, as a guest could write them."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "evil"
+            command = ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", path, str(file), "1M"]
+            subprocess.run(command, check=True, timeout=60)
+            return file.read_bytes()
+
+    def copy_volume(self, source: str, name: str) -> None:
+        """A flattened copy of a volume, made as an operator would."""
+        pool = self.native().storagePoolLookupByName("lab")
+        xml = f"<volume><name>{name}</name><capacity>0</capacity><target><format type='qcow2'/></target></volume>"
+        pool.createXMLFrom(xml, pool.storageVolLookupByName(source), 0)
+
     def forget_cache(self) -> None:
         """Delete every cached file, so that the next creation has to fetch."""
         for node in range(len(self.nodes)):
@@ -175,12 +266,15 @@ class Lab:
                 if domain.isActive():
                     domain.destroy()
                 if domain.isPersistent():
-                    domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+                    domain.undefineFlags(UNDEFINE_ALL)
             for pool in native.listAllStoragePools():
                 pool.refresh(0)
                 for volume in pool.listAllVolumes():
                     if not volume.name().startswith("cached-"):
                         volume.delete(0)
+                if pool.name() == EXTRA_POOL:
+                    pool.destroy()
+                    pool.undefine()
 
     def exists(self, instance: str) -> bool:
         try:

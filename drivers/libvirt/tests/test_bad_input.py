@@ -102,7 +102,11 @@ BAD_SPECS = {
         InsufficientResources,
         "4096 processors asked for",
     ),
-    "a template": (lambda lab: {"boot": BootTemplate(template="golden")}, NotSupported, "template"),
+    "a template that is not there": (
+        lambda lab: {"boot": BootTemplate(template="golden")},
+        ImageUnavailable,
+        "no template golden",
+    ),
     "UEFI firmware": (lambda lab: {"flavour": flavour(firmware=Firmware.UEFI)}, NotSupported, "uefi"),
     "a network that is not there": (
         lambda lab: {"interfaces": (Interface(network="nowhere"),)},

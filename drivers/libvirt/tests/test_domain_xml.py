@@ -19,7 +19,8 @@ from federation.contract.instances import (
     Topology,
 )
 from federation_libvirt import domain_xml, facts, names, ownership
-from federation_libvirt.domain_xml import Disk, Places, Platform
+from federation_libvirt.device_xml import Disk, disk_target
+from federation_libvirt.domain_xml import Places, Platform
 from federation_libvirt.facts import Look
 from federation_libvirt.ownership import Ownership, Stage
 from federation_libvirt.settings import DomainType
@@ -75,7 +76,7 @@ def test_a_specification_becomes_the_domain_that_it_describes():
 
 
 def test_disks_are_lettered_past_the_alphabet():
-    assert [domain_xml.disk_target(n) for n in (0, 25, 26, 27, 51, 52, 701, 702)] == [
+    assert [disk_target(n) for n in (0, 25, 26, 27, 51, 52, 701, 702)] == [
         "vda", "vdz", "vdaa", "vdab", "vdaz", "vdba", "vdzz", "vdaaa",
     ]  # fmt: skip
 

@@ -118,11 +118,13 @@ def test_one_host_that_is_down_hides_neither_itself_nor_the_other(lab):
     for name, request in (
         ("get_instance", r.GetInstance(instance=far.id)),
         ("destroy", r.Destroy(instance=far.id)),
-        ("list_instances", r.ListInstances()),
+        ("list_instances", r.ListInstances(node=lab.nodes[1])),
     ):
         with pytest.raises(HypervisorUnreachable, match="host1"):
             getattr(driver, name)(lab.call(), request)
     assert len(driver.list_instances(lab.call(), r.ListInstances(node=lab.nodes[0])).instances) == 1
+    page = driver.list_instances(lab.call(), r.ListInstances())
+    assert ([one.id for one in page.instances], page.unreachable) == ([near.id], ("host1",))
     assert driver.create(lab.call(), r.Create(instance=str(uuid.uuid4()), spec=lab.spec(), start=False)).owned
     lab.hosts.start_node(1)
     assert driver.get_instance(lab.call(), r.GetInstance(instance=far.id)) == far

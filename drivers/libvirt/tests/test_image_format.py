@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from federation.contract.errors import ImageRejected
 from federation.contract.instances import ImageFormat
-from federation_libvirt.image_format import HEAD_BYTES, virtual_size
+from federation_libvirt.image_format import HEAD_BYTES, virtual_size, with_backing
 
 QCOW2, RAW = ImageFormat.QCOW2, ImageFormat.RAW
 
@@ -71,3 +73,37 @@ def test_no_bytes_get_anything_out_but_a_size_or_a_rejection(head, declared):
         assert virtual_size(head, len(head), declared) >= 0
     except ImageRejected:
         return
+
+
+def test_a_qcow2_file_is_put_on_another_backing_file_as_qemu_img_would_do_it(tmp_path):
+    """For shorter and for longer names; QEMU reads the new name, and everything else is as it was."""
+    for folder in ("a", "a-much-longer-folder-name-than-the-first-one"):
+        (tmp_path / folder).mkdir()
+        run("create", "-f", "qcow2", f"{tmp_path}/{folder}/base.qcow2", "64M")
+    top, path = tmp_path / "top.qcow2", f"{tmp_path}/a/base.qcow2"
+    run("create", "-f", "qcow2", "-b", path, "-F", "qcow2", str(top))
+    before = {name: value for name, value in info(top).items() if "backing" not in name}
+    for folder in ("a-much-longer-folder-name-than-the-first-one", "a"):
+        wanted = f"{tmp_path}/{folder}/base.qcow2"
+        top.write_bytes(with_backing(top.read_bytes(), wanted))
+        found = info(top)
+        assert (found["backing-filename"], found["backing-filename-format"]) == (wanted, "qcow2")
+        assert {name: value for name, value in found.items() if "backing" not in name} == before
+        assert "No errors" in run("check", "-f", "qcow2", str(top))
+
+
+def test_a_file_that_names_no_backing_file_or_has_no_room_for_the_name_is_not_changed(tmp_path):
+    run("create", "-f", "qcow2", f"{tmp_path}/plain.qcow2", "64M")
+    for head in ((tmp_path / "plain.qcow2").read_bytes(), b"raw", qcow2(backing=600)):
+        with pytest.raises(ImageRejected):
+            with_backing(head, "/base.qcow2")
+
+
+def run(*arguments: str) -> str:
+    done = subprocess.run(["qemu-img", *arguments], check=True, timeout=60, capture_output=True, text=True)
+    return done.stdout
+
+
+def info(path: Path) -> dict:
+    found = json.loads(run("info", "-f", "qcow2", "--output=json", str(path)))
+    return {name: value for name, value in found.items() if name not in {"actual-size", "children"}}

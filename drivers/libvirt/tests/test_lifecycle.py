@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import uuid
 
 import pytest
 
 from federation.contract import requests as r
 from federation.contract.errors import InvalidState, NotFound, TimedOut
 from federation.contract.instances import DataDisk, Flavour, GuestSetup, Interface, PowerState, Topology
+from federation.contract.results import Destroyed
 
 MEBIBYTE = 1 << 20
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFederation someone@example.org"
@@ -49,7 +51,7 @@ def test_a_guest_boots_from_an_image_and_finds_its_disks_and_its_cloud_init_medi
 @pytest.mark.slow
 def test_a_guest_boots_from_a_kernel_with_a_network_card_and_shuts_down_when_asked(lab):
     native = lab.native()
-    network = native.networkDefineXML("<network><name>wire</name><bridge name='fedlab0'/></network>")
+    network = native.networkDefineXML(f"<network><name>wire</name><bridge name='fl{uuid.uuid4().hex[:10]}'/></network>")
     network.create()
     try:
         instance = lab.create(lab.spec(interfaces=(Interface(network="wire"),)))
@@ -181,7 +183,7 @@ def test_an_instance_that_is_not_there_is_not_found_except_by_destroy(lab):
     ):
         with pytest.raises(NotFound, match=nobody):
             getattr(lab.driver, name)(lab.call(), request)
-    assert lab.driver.destroy(lab.call(), r.Destroy(instance=nobody)) == r.Empty()
+    assert lab.driver.destroy(lab.call(), r.Destroy(instance=nobody)) == Destroyed()
 
 
 def test_destroy_removes_disks_console_logs_saved_memory_and_nothing_else(lab):

@@ -52,3 +52,28 @@ def test_mac_addresses_are_unicast_and_derived(pairs):
     macs = [names.mac_address(*pair) for pair in pairs]
     assert macs == [names.mac_address(*pair) for pair in pairs]
     assert all(mac.startswith("52:54:00:") and len(mac) == 17 for mac in macs)
+
+
+@given(
+    st.uuids(), st.integers(1, 1 << 50), st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,30}[A-Za-z0-9])?", fullmatch=True)
+)
+def test_a_template_is_found_by_its_whole_name_once_it_is_complete(operation, size, name):
+    content, mark = names.template_content(name, str(operation)), names.template_mark(name, str(operation), size)
+    assert names.templates(name, [content]) == names.templates(name, [mark]) == []
+    assert names.templates(name, [mark, content]) == [names.Template(content, str(operation), size)]
+    assert names.templates(name + "x", [mark, content]) == []
+
+
+@given(st.uuids())
+def test_every_name_that_the_driver_gives_is_reserved_and_an_operators_is_not(identity):
+    own = str(identity)
+    given_names = (
+        names.root_disk(own),
+        names.console_log(own),
+        names.capture(own, own),
+        names.cached_content("sha256:00", own, 1),
+        names.template_content("golden", own),
+        names.maintenance_mark("lab"),
+    )
+    assert all(map(names.reserved, given_names))
+    assert not any(map(names.reserved, ("vol-a", f"x{own}-root.qcow2", own, "data", "cache")))

@@ -17,6 +17,7 @@ from federation.contract import requests as r
 from federation.contract.call import Revoked
 from federation.contract.errors import Cancelled, Conflict, TimedOut
 from federation.contract.instances import DataDisk, Flavour, GuestSetup, PowerState
+from federation.contract.results import Destroyed
 from federation.testing.calls import RecordedCall, SimulatedCrash
 
 MEBIBYTE = 1 << 20
@@ -220,7 +221,7 @@ def test_a_destroy_that_is_cancelled_once_it_has_begun_goes_on_to_the_end(lab):
     assert lab.exists(instance)
     lab.destroy(instance)
     for n in range(2, call.guards + 1):
-        assert lab.driver.destroy(lab.call(cancel_at=n), r.Destroy(instance=lab.create(start=False).id)) == r.Empty()
+        assert lab.driver.destroy(lab.call(cancel_at=n), r.Destroy(instance=lab.create(start=False).id)) == Destroyed()
         assert without_cache(lab.inventory()) == without_cache(empty)
 
 
@@ -361,7 +362,7 @@ def test_somebody_who_moves_the_instance_elsewhere_meanwhile_makes_a_conflict(la
 def test_a_destroy_that_somebody_overtakes_succeeds_and_leaves_nothing(lab, at):
     instance = lab.create(start=False).id
     call = lab.meddling(at, lambda: lab.native().lookupByUUIDString(instance).undefine())
-    assert lab.driver.destroy(call, r.Destroy(instance=instance)) == r.Empty()
+    assert lab.driver.destroy(call, r.Destroy(instance=instance)) == Destroyed()
     left = lab.inventory()["host0"]
     assert not left["domains"]
     assert not any(instance in name for names in left["pools"].values() for name in names)
