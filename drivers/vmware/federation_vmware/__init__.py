@@ -1,0 +1,1 @@
+"""The VMware vSphere driver: virtual machines of a vCenter through pyvmomi."""
