@@ -1,0 +1,1 @@
+"""The Microsoft Hyper-V driver of the driver federation."""
