@@ -40,7 +40,8 @@ def locks_in(source):
 
 
 def test_no_driver_holds_a_lock():
-    sources = [path for path in DRIVERS.glob("*/federation_*/**/*.py") if "tests" not in path.parts]
+    # A driver's own simulated hypervisor, which it ships for tests, is no part of what drives.
+    sources = [path for path in DRIVERS.glob("*/federation_*/**/*.py") if not {"tests", "testing"} & set(path.parts)]
     assert sources
     assert {str(path): locks for path in sources if (locks := locks_in(path.read_text()))} == {}
 

@@ -157,7 +157,7 @@ def run_with_a_missing_part(folder, required):
     (folder / "test_it.py").write_text(
         "import pytest\nfrom parts import fixtures\nfrom parts.state import PartMissingError\n"
         "def start():\n    raise PartMissingError('it needs root')\n"
-        "@pytest.fixture\ndef part():\n    fixtures._bring_up(start)\n"
+        "@pytest.fixture\ndef part():\n    fixtures.bring_up(start)\n"
         "def test_it(part):\n    pass\n"
     )
     return run_pytest(folder, required)

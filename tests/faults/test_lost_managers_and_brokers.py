@@ -2,65 +2,12 @@
 
 import random
 import signal
-import threading
-import time
 
 import pytest
 from acceptance.conftest import make_estates
-from acceptance.estate import life
+from faults.load import Load, nothing_is_lost
 
 SETTLE_SECONDS = 180
-
-
-class Load:
-    """Submits operations from a thread of its own until it is stopped; retries while nobody answers."""
-
-    def __init__(self, estate, instances):
-        self._estate = estate
-        self._lives = {instance: life(100_000, random.Random(instance)) for instance in instances}
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.accepted = []
-        self.error = None
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stopped.set()
-        self._thread.join(90)
-        assert self.error is None, self.error
-
-    def _run(self):
-        number = 0
-        try:
-            while not self._stopped.is_set():
-                for instance, moves in self._lives.items():
-                    number += 1
-                    name, arguments = next(moves)
-                    submission = {"instance": instance, "arguments": arguments, "idempotency_key": f"load {number}"}
-                    self.accepted.append(self._estate.submit(name, **submission)["id"])
-                time.sleep(0.05)
-        except Exception as error:  # noqa: BLE001  # told by __exit__
-            self.error = error
-
-    def wait_for(self, count):
-        deadline = time.monotonic() + 90
-        goal = len(self.accepted) + count
-        while len(self.accepted) < goal:
-            assert time.monotonic() < deadline, f"{len(self.accepted)} of {goal} accepted: {self.error}"
-            time.sleep(0.02)
-
-
-def nothing_is_lost(estate, load):
-    counts = estate.settle_all(SETTLE_SECONDS)
-    assert set(counts) - {"parked"} == {"succeeded"}, counts
-    assert counts.get("parked", 0) == 0
-    history = estate.history()
-    assert set(load.accepted) <= {accepted.operation for accepted in history.accepted}
-    report = estate.judge()
-    assert report.clean, report.to_text()
 
 
 @pytest.mark.timeout(400)
@@ -73,7 +20,7 @@ def test_a_manager_that_is_killed_under_load_loses_nothing(make_estate):
             estate.kill("manager")
             estate.start_manager()
         load.wait_for(20)
-    nothing_is_lost(estate, load)
+    nothing_is_lost(estate, load, SETTLE_SECONDS)
 
 
 @pytest.mark.timeout(400)
@@ -89,7 +36,7 @@ def test_a_broker_that_restarts_or_is_killed_under_load_loses_nothing(make_break
             breakable_rabbitmq.kill()
             breakable_rabbitmq.start()
         load.wait_for(40)
-    nothing_is_lost(estate, load)
+    nothing_is_lost(estate, load, SETTLE_SECONDS)
 
 
 @pytest.mark.timeout(400)
@@ -104,7 +51,7 @@ def test_of_two_managers_on_postgresql_one_is_killed_under_load_and_the_other_go
             load.wait_for(60)
             estate.kill("manager")
             load.wait_for(60)
-        nothing_is_lost(estate, load)
+        nothing_is_lost(estate, load, SETTLE_SECONDS)
     finally:
         estate.end()
         postgresql.drop_database(name)
@@ -142,7 +89,7 @@ def test_a_node_of_a_three_node_cluster_stops_and_returns_under_load(rabbitmq_cl
                 rabbitmq_cluster.start_node(node)
                 rabbitmq_cluster.wait_ready(node)
             load.wait_for(40)
-        nothing_is_lost(estate, load)
+        nothing_is_lost(estate, load, SETTLE_SECONDS)
     finally:
         for one in made:
             one.end()

@@ -38,7 +38,7 @@ class Shares:
         for consumer in self._list("consumers", "queue_name", "channel_pid", "active"):
             partition = re.fullmatch(rf"federation\.{CLUSTER}\.e1\.p(\d+)", consumer["queue_name"])
             if partition and consumer["active"]:
-                found[int(partition[1])] = owners[consumer["channel_pid"]]
+                found[int(partition[1])] = owners.get(consumer["channel_pid"])
         return found
 
     def until_settled_on(self, estate, *workers):

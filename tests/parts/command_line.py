@@ -9,18 +9,26 @@ import sys
 import time
 from typing import Any
 
+from parts.bare_guest import BareGuest
 from parts.guest import Guest
+from parts.hyperv_clients import HypervClients
 from parts.libvirt_hosts import LibvirtHosts
 from parts.postgresql import PostgreSQL
+from parts.prometheus import Prometheus
 from parts.rabbitmq import RabbitMQ
 from parts.state import PartMissingError, abandoned_instances
+from parts.vcenter import VCenterSimulator
 
 PARTS: dict[str, Any] = {
     "rabbitmq": lambda: RabbitMQ("rabbitmq"),
     "rabbitmq3": lambda: RabbitMQ("rabbitmq3"),
     "guest": Guest,
+    "bare-guest": BareGuest,
     "libvirt": LibvirtHosts,
     "postgresql": PostgreSQL,
+    "vcenter": VCenterSimulator,
+    "hyperv-clients": HypervClients,
+    "prometheus": Prometheus,
 }
 NODE_COMMANDS = ("restart", "kill", "pause", "resume")
 SHOWN_COMMANDS = ("start", "status")

@@ -18,11 +18,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from hypothesis import settings
 
+from parts.bare_guest import BareGuest
 from parts.guest import Guest
+from parts.hyperv_clients import HypervClients
 from parts.libvirt_hosts import LibvirtHosts
 from parts.postgresql import PostgreSQL
+from parts.prometheus import Prometheus
 from parts.rabbitmq import RabbitMQ
 from parts.state import PartMissingError
+from parts.vcenter import VCenterSimulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +40,7 @@ MARKER_OF = {
     "libvirt_hosts": "libvirt",
     "breakable_libvirt_hosts": "libvirt",
     "postgresql": "postgresql",
+    "vcenter_simulator": "vcenter",
 }
 ALLOWED_SKIPS = Path(__file__).resolve().parent.parent / "allowed_skips.txt"
 
@@ -45,7 +50,8 @@ settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True
 settings.load_profile("ci" if REQUIRED else "laptop")
 
 
-def _bring_up(action: Callable[[], None]) -> None:
+def bring_up(action: Callable[[], object]) -> None:
+    """A part that is missing fails where parts are required, and skips elsewhere."""
     try:
         action()
     except PartMissingError as error:
@@ -60,10 +66,18 @@ def _own_instance() -> str:
 
 
 @pytest.fixture(scope="session")
+def hyperv_clients() -> HypervClients:
+    """os-win, pywinrm and pypsrp in an environment of their own: `.python`."""
+    clients = HypervClients()
+    bring_up(clients.start)
+    return clients
+
+
+@pytest.fixture(scope="session")
 def rabbitmq() -> RabbitMQ:
     """A running RabbitMQ of one node, shared: `.url`, `.federation_url`, `.ctl(…)`, `.add_vhost(…)`."""
     broker = RabbitMQ("rabbitmq")
-    _bring_up(broker.start)
+    bring_up(broker.start)
     return broker
 
 
@@ -93,7 +107,7 @@ def rabbitmq_cluster(_session_cluster: RabbitMQ) -> RabbitMQ:
 def libvirt_hosts() -> LibvirtHosts:
     """Two libvirt hosts, shared: `.uris` by host name, `.facts["hosts"]` with their folders."""
     hosts = LibvirtHosts()
-    _bring_up(hosts.start)
+    bring_up(hosts.start)
     return hosts
 
 
@@ -112,7 +126,15 @@ def breakable_libvirt_hosts(_session_libvirt_hosts: LibvirtHosts) -> LibvirtHost
 def guest_image() -> dict[str, Any]:
     """Paths and checksums of the Linux guest: `kernel`, `initrd`, `image` (qcow2), `cmdline`, `ready_line`."""
     guest = Guest()
-    _bring_up(guest.start)
+    bring_up(guest.start)
+    return guest.status()
+
+
+@pytest.fixture(scope="session")
+def bare_guest_image() -> dict[str, Any]:
+    """Path and checksum of the guest without an operating system: `image` (qcow2), `ready_line`."""
+    guest = BareGuest()
+    bring_up(guest.start)
     return guest.status()
 
 
@@ -120,18 +142,34 @@ def guest_image() -> dict[str, Any]:
 def postgresql() -> PostgreSQL:
     """A running PostgreSQL, shared: `.url`, `.add_database(name)`, `.drop_database(name)`."""
     server = PostgreSQL()
-    _bring_up(server.start)
+    bring_up(server.start)
     return server
 
 
+@pytest.fixture(scope="session")
+def prometheus() -> Prometheus:
+    """Prometheus, unpacked: `.promtool`, `.launch(configuration, folder, port)`."""
+    programs = Prometheus()
+    bring_up(programs.install)
+    return programs
+
+
+@pytest.fixture(scope="session")
+def vcenter_simulator() -> VCenterSimulator:
+    """VMware's simulator, built: `.launch(folder, "-hosts", "8", "-vms", "100")` starts a vCenter of one's own."""
+    simulator = VCenterSimulator()
+    bring_up(simulator.start)
+    return simulator
+
+
 def _session_part(part: Breakable) -> Iterator[Breakable]:
-    _bring_up(part.start)
+    bring_up(part.start)
     yield part
     part.remove()
 
 
 def _healed(part: Breakable) -> Breakable:
-    _bring_up(part.mend)
+    bring_up(part.mend)
     return part
 
 

@@ -1,7 +1,7 @@
 """A small real Linux guest: Debian's cloud kernel with a busybox initramfs, to boot directly or from a disk image.
 
 It boots in seconds under emulation, tells on its serial console what it finds (`FEDERATION-GUEST ready …`, its disks,
-interfaces and NoCloud data), beats once a second, answers a line with `heard …`, and obeys the power button.
+interfaces and NoCloud data), beats once a second, tells when a disk or interface comes, grows or goes, answers a line with `heard …`, and obeys the power button.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from parts.state import PartMissingError, cache_folder, locked, read_facts, writ
 
 HERE = Path(__file__).resolve().parent
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
-PACKAGES = ("busybox-static", "syslinux", "mtools", "kmod", "qemu-utils")
+AGENT_PACKAGE = "qemu-guest-agent"
+# QEMU is here for the libraries that the agent shares with it.
+PACKAGES = ("busybox-static", "syslinux", "mtools", "kmod", "qemu-utils", "qemu-system-x86")
 MODULES = (
     "virtio_pci",
     "virtio_blk",
     "virtio_net",
     "virtio_scsi",
+    "virtio_console",
     "sd_mod",
     "sr_mod",
     "ata_piix",
@@ -85,7 +88,9 @@ class Guest:
         release = next((unpacked / "lib/modules").iterdir()).name
         kernel, initrd, image = (self.folder / name for name in ("vmlinuz", "initrd.gz", "guest.qcow2"))
         shutil.copyfile(unpacked / "boot" / f"vmlinuz-{release}", kernel)
-        initrd.write_bytes(pack(_initramfs(unpacked, release)))
+        agent = scratch / "agent"
+        run(["dpkg-deb", "-x", str(download(AGENT_PACKAGE, scratch)), str(agent)])
+        initrd.write_bytes(pack([*_initramfs(unpacked, release), *_agent(agent / "usr/sbin/qemu-ga")]))
         _make_image(scratch, kernel, initrd, image)
         facts: dict[str, Any] = {"release": release, "cmdline": COMMAND_LINE, "image_format": "qcow2"}
         facts |= {"ready_line": "FEDERATION-GUEST ready", "memory_bytes": 128 * 1024 * 1024}
@@ -97,7 +102,7 @@ class Guest:
 
 
 def _digest_of_sources() -> str:
-    sources = ("guest.py", "guest_init.sh", "guest_power_button.sh", "initramfs.py")
+    sources = ("guest.py", "guest_init.sh", "guest_power_button.sh", "guest_chpasswd.sh", "initramfs.py")
     return hashlib.sha256(b"".join((HERE / name).read_bytes() for name in sources)).hexdigest()[:12]
 
 
@@ -125,6 +130,21 @@ def _initramfs(unpacked: Path, release: str) -> list[Entry]:
         program("etc/acpi/PWRF/00000080", (HERE / "guest_power_button.sh").read_bytes()),
         program("modules.order", order.encode()),
         *[program(f"modules/{path.name}", path.read_bytes()) for path in modules],
+    ]
+
+
+def _agent(binary: Path) -> list[Entry]:
+    """QEMU's guest agent with the libraries that it needs, as this machine has them."""
+    linked = run(["ldd", str(binary)])
+    if "not found" in linked:
+        raise PartMissingError(f"libraries of {AGENT_PACKAGE} are missing:\n{linked}")
+    libraries = re.findall(r"(?:=> )?(/\S+) \(0x", linked)
+    folders = sorted({str(parent) for path in libraries for parent in Path(path).parents if str(parent) != "/"})
+    return [
+        *[folder(path.lstrip("/")) for path in folders],
+        program("bin/qemu-ga", binary.read_bytes()),
+        program("bin/chpasswd", (HERE / "guest_chpasswd.sh").read_bytes()),
+        *[program(path.lstrip("/"), Path(path).read_bytes()) for path in libraries],
     ]
 
 

@@ -50,16 +50,49 @@ for device in /dev/sr* /dev/vd* /dev/sd*; do
     umount /mnt
 done
 
+# The agent runs where the machine has its port. It sets passwords by chpasswd.
+for port in /sys/class/virtio-ports/*; do
+    [ "$(cat "$port/name" 2>/dev/null)" = org.qemu.guest_agent.0 ] || continue
+    echo "root:*:19000:0:99999:7:::" >/etc/shadow
+    echo "root:x:0:0:root:/:/bin/sh" >/etc/passwd
+    qemu-ga --daemonize --path "/dev/${port##*/}" --statedir /run --pidfile /run/qemu-ga.pid || say "agent failed"
+done
+
 acpid -c /etc/acpi -l /dev/null -p /run/acpid.pid
 
 memory="$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)"
 say "ready release=$(uname -r) cpus=$(nproc) memory-kib=$memory boot-id=$(cat /proc/sys/kernel/random/boot_id)"
 
-(while read -r line; do [ -n "$line" ] && say "heard $line"; done) &
+# A shell without job control gives what it starts in the background an empty input: name the console.
+(while read -r line; do [ -n "$line" ] && say "heard $line"; done) </dev/console &
 
+devices() {
+    for disk in /sys/block/vd* /sys/block/sd*; do
+        [ -e "$disk/size" ] && echo "block ${disk##*/} $(($(cat "$disk/size") * 512))"
+    done
+    for card in /sys/class/net/*; do
+        [ "${card##*/}" = lo ] || echo "card ${card##*/} $(cat "$card/address")"
+    done
+}
+
+# What has come, grown or gone since the last beat: "block vdb 1048576", "block vdb gone".
+tell_changes() {
+    known="$(devices)"
+    [ "$known" = "$told" ] && return
+    echo "$known" | while read -r kind name value; do
+        echo "$told" | grep -qxF "$kind $name $value" || say "$kind $name $value"
+    done
+    echo "$told" | while read -r kind name _; do
+        echo "$known" | grep -qF "$kind $name " || say "$kind $name gone"
+    done
+    told="$known"
+}
+
+told="$(devices)"
 beat=0
 while true; do
     beat=$((beat + 1))
+    tell_changes
     say "alive $beat uptime=$(cut -d ' ' -f 1 /proc/uptime)"
     sleep 1
 done

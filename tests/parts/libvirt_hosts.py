@@ -13,6 +13,7 @@ import shutil
 import signal
 import sysconfig
 import uuid
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,10 @@ ENTER_HOST = (
 )
 # sockaddr_un's 108 bytes less the final zero (unix(7)).
 LONGEST_SOCKET_PATH = 107
-DISPLAY_PORTS_PER_HOST = 100
+DISPLAY_PORTS_PER_HOST = 50
+# Of QEMU's own range (5900 to 65535), below the ports that Linux gives to clients (32768 on).
+LOWEST_DISPLAY_PORT = 5900
+INSTANCES = 260
 QEMU_CONF = """\
 # Private to one test host: files under pytest's folders belong to root, and there is no second user to protect.
 user = "root"
@@ -64,6 +68,11 @@ unix_sock_rw_perms = "0700"
 host_uuid = "{uuid}"
 log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 """
+
+
+def _display_ports(folder: Path) -> int:
+    """The first display port of an instance: two libvirtd that share a range give one port to two machines."""
+    return LOWEST_DISPLAY_PORT + zlib.crc32(str(folder).encode()) % INSTANCES * HOSTS * DISPLAY_PORTS_PER_HOST
 
 
 class LibvirtHosts:
@@ -171,7 +180,7 @@ class LibvirtHosts:
             raise PartMissingError(f"{socket} is too long for a socket: set FEDERATION_PARTS_DIR to a shorter path")
         for own in (*FIXED.values(), "volumes", "console"):
             (base / own).mkdir(parents=True, exist_ok=True)
-        low = 5900 + DISPLAY_PORTS_PER_HOST * number
+        low = _display_ports(self.folder) + DISPLAY_PORTS_PER_HOST * number
         ports = {"low": low, "high": low + DISPLAY_PORTS_PER_HOST - 1}
         (base / "etc/qemu.conf").write_text(QEMU_CONF.format(**ports))
         (base / "etc/libvirtd.conf").write_text(LIBVIRTD_CONF.format(uuid=uuid.uuid4()))

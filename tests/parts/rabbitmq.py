@@ -184,6 +184,13 @@ class RabbitMQ:
         self._refuse_external()
         kill(self.facts["nodes"][number]["process"])
 
+    def lose_data(self, number: int = 0) -> None:
+        """Remove all that a stopped or killed node keeps: queues, messages, virtual hosts, users that were added."""
+        self._refuse_external()
+        if is_alive(self.facts["nodes"][number]["process"]):
+            raise PartMissingError(f"RabbitMQ node {number} still runs: kill it first")
+        remove_folder(self.folder / f"node{number}")
+
     def pause(self, number: int = 0) -> None:
         """Freeze one node by SIGSTOP: its peers miss its ticks (net_ticktime 8 s), its clients see silence."""
         self._refuse_external()
