@@ -18,12 +18,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # also when run as `python -m bench`
 
+from api import measure as measure_api
 from broker import Broker, own_broker
 from bus_comparison import compare
 from failover import measure as measure_failover
 from libvirt_tax import measure as measure_libvirt_tax
 from operations import measure
 
+_CONGESTION = Path("/proc/sys/net/ipv4/tcp_congestion_control")
 LATEST = Path(__file__).with_name("results") / "latest.json"
 _PACKAGES = ("driver-federation", "oslo.messaging", "amqp", "kombu", "msgspec", "msgpack", "sqlalchemy")
 Bench = Callable[..., dict[str, Any]]
@@ -31,6 +33,7 @@ Bench = Callable[..., dict[str, Any]]
 BENCHES: dict[str, Bench] = {
     "bus": compare,
     "operations": measure,
+    "api": measure_api,
     "failover": measure_failover,
     "libvirt": measure_libvirt_tax,
 }
@@ -45,6 +48,7 @@ def machine(broker: Broker) -> dict[str, Any]:
         "system": platform.system(),
         "python": platform.python_version(),
         "rabbitmq": broker.version,
+        "tcp_congestion_control": _CONGESTION.read_text().strip() if _CONGESTION.exists() else None,
         "packages": {name: version(name) for name in _PACKAGES},
         "load_before": [round(each, 2) for each in os.getloadavg()],
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -29,7 +29,7 @@ def measure(broker: Broker, *, quick: bool) -> dict[str, Any]:
         here.make_cluster(_CLUSTER)
         here.start_workers(_CLUSTER, _WORKERS, nothing_driver())
         instances = here.make_instances(_CLUSTER, 50)
-        timeline = Timeline(here.running)
+        timeline = Timeline(here.running, here.listeners)
         latencies = _alone(here, timeline, instances[0], alone)
         phases_alone = timeline.phases()
         timeline.forget()

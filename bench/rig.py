@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,13 +37,20 @@ class Rig:
         self.finished: dict[str, float] = {}
         self.outcomes: dict[str, Outcome] = {}
         self._changed = threading.Condition()
-        running.manager.results.listeners.append(self._settled)
+        self.listeners: list[Callable[[OperationRecord, Outcome], None]] = []
+        running.manager.results.measured_by(self)
 
-    def _settled(self, record: OperationRecord, outcome: Outcome) -> None:
+    def settled(self, record: OperationRecord, outcome: Outcome) -> None:
+        """The manager's port ``Meter``: an outcome was applied."""
+        for listener in self.listeners:
+            listener(record, outcome)
         with self._changed:
             self.finished[record.id] = time.perf_counter()
             self.outcomes[record.id] = outcome
             self._changed.notify_all()
+
+    def applied(self, seconds: float) -> None:
+        """The manager's port ``Meter``: nothing of it is kept here."""
 
     def make_cluster(self, cluster: str, driver: str = "simulated") -> None:
         """With the default number of partitions."""
@@ -67,7 +74,7 @@ class Rig:
             live = {w.id for w in manager.admitting.workers(cluster) if w.state == "admitted"}
             return live.issuperset(names) and bool(manager.estate.nodes(cluster))
 
-        self.until(there, 60, f"the workers of {cluster} are up")
+        self.until(there, 180, f"the workers of {cluster} are up")
 
     def submit(self, name: str, cluster: str | None = None, **arguments: Any) -> OperationRecord:
         """Submit in this process, as the API does."""
@@ -123,11 +130,11 @@ class Rig:
 
 
 @contextmanager
-def rig(broker: Broker, settings: ManagerSettings | None = None) -> Iterator[Rig]:
-    """A manager on a new SQLite file; everything that was started ends with the context."""
+def rig(broker: Broker, settings: ManagerSettings | None = None, store: str | None = None) -> Iterator[Rig]:
+    """A manager on a new SQLite file, or on the store of a URL; everything that was started ends with the context."""
     with TemporaryDirectory(prefix="federation-bench-") as name:
         folder = Path(name)
-        store = f"sqlite:///{folder / 'manager.sqlite'}"
+        store = store or f"sqlite:///{folder / 'manager.sqlite'}"
         running = run_manager(broker.url, store, settings or ManagerSettings())
         found = Rig(running, broker, folder)
         try:

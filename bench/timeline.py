@@ -32,7 +32,8 @@ PHASES = (
 class Timeline:
     """Collects from the moment it is made; only the first time counts at each station."""
 
-    def __init__(self, running: RunningManager) -> None:
+    def __init__(self, running: RunningManager, listeners: list[Callable[[OperationRecord, Outcome], None]]) -> None:
+        """``listeners`` are told of every outcome."""
         self.times: dict[str, dict[str, float]] = {}
         self.batches: list[tuple[int, float]] = []
         """Results written in one transaction: how many, and seconds."""
@@ -45,7 +46,7 @@ class Timeline:
         self._put = manager.results._inbox.put  # noqa: SLF001
         manager.results.on_result = self._on_result  # type: ignore[method-assign]
         running.results._on_result = self._on_result  # noqa: SLF001
-        manager.results.listeners.append(self._settled)
+        listeners.append(self._settled)
 
     def note(self, operation: str, station: str, at: float | None = None) -> None:
         """An operation is at a station now."""
@@ -73,7 +74,7 @@ class Timeline:
             self.note(result.operation, "question")
         elif isinstance(result, Report):
             self.note(result.operation, "report")
-        self._put(held)
+        self._put((time.monotonic(), held))
 
     def _settled(self, record: OperationRecord, _outcome: Outcome) -> None:
         self.note(record.id, "settled")
@@ -105,6 +106,6 @@ class _Answers:
         self._inner = inner
         self._note = note
 
-    def answer(self, worker: str, answer: Answer) -> None:
-        self._inner.answer(worker, answer)
+    def answer(self, cluster: str, worker: str, answer: Answer) -> None:
+        self._inner.answer(cluster, worker, answer)
         self._note(answer.operation, "answer")
