@@ -5,16 +5,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PARTS := $(PYTHON) tests/parts
-LOCKED := uv.lock pyproject.toml drivers/libvirt/pyproject.toml
+LOCKED := uv.lock pyproject.toml drivers/hyperv/pyproject.toml drivers/libvirt/pyproject.toml
 # uv from the path, else one inside .venv. --inexact: uv must not remove itself, nor what an earlier target put there.
 UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 SYNC = UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --quiet --locked --inexact --no-python-downloads
 
-# Tests on real parts run one after another: they share two cores with the servers, and some look at all of a host.
-REAL := rabbitmq or rabbitmq3 or libvirt or postgresql
+# Tests on real parts run file by file: they share two cores with the servers, and some look at all of a host.
+REAL := rabbitmq or rabbitmq3 or libvirt or postgresql or vcenter
+
+# What the kit asks first of every operation; `make conformance` asks the rest, too.
+KIT_IN_TEST := does_what_it_says
+DRIVERS := libvirt vmware hyperv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real test check bench parts parts-stop clean
+.PHONY: help demo demo-real test test-containers conformance fuzz check bench parts parts-stop clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -26,14 +30,27 @@ demo-real: $(VENV)/.all parts ## The same main job on RabbitMQ, libvirt and a re
 	eval "$$($(PARTS) all env)" && $(BIN)/federation demo-real
 
 test: $(VENV)/.all parts ## Every test, on real parts
-	$(BIN)/python -m pytest -n 2 -m "not ($(REAL))"
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(REAL)"
+	$(BIN)/python -m pytest -n 2 -m "not ($(REAL)) and not fuzz and not kit"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "($(REAL)) and not kit"
+	$(BIN)/python -m pytest -n 4 --dist loadgroup -m kit -k "$(KIT_IN_TEST)"
 
-check: $(VENV)/.check ## Format, lint, types, import rules, docs
+test-containers: ## Build the images, bring up docker-compose.yml's demo, use it, scale it, kill every process of it: half an hour
+	$(PYTHON) tests/containers
+
+conformance: $(VENV)/.all parts ## Every case of the conformance kit on every driver; reports in build/conformance/
+	@status=0; for driver in $(DRIVERS); do \
+	  $(BIN)/python -m pytest -n 4 --dist loadgroup -m kit drivers/$$driver/tests/test_conformance.py \
+	    --conformance-report=build/conformance/$$driver || status=1; done; exit $$status
+
+fuzz: $(VENV)/.all ## Thousands of requests made up from the REST API's own description: some minutes
+	$(BIN)/python -m pytest -m fuzz
+
+check: $(VENV)/.check ## Format, lint, types, import rules, compatibility of the contract, docs
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir $(VENV)/.import_linter_cache
+	$(BIN)/federation contract check
 	$(BIN)/zensical build --strict --clean
 
 bench: $(VENV)/.all parts ## Compare the bus with its peers, in one run on one broker
