@@ -129,6 +129,21 @@ ENDED_ON_PURPOSE = frozenset(
 )
 
 
+def job_under_way(domain: Native) -> str:
+    """What goes on with a running virDomain, nothing when nothing does.
+
+    The target of a migration has statistics of it only when it is done: qemuDomainGetJobStatsInternal refuses, also while
+    the guest runs there already and libvirtd still brings the migration to its end.
+    """
+    try:
+        running = domain.jobInfo()[0] in JOB_RUNNING
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
+            raise
+        return "a migration is coming in"
+    return "a job is running" if running else ""
+
+
 def start_event_loop() -> None:
     """Start libvirt's event loop once for this process; keepalive needs it before the first connection."""
     thread = threading.Thread(target=_run_events, name="libvirt-events", daemon=True)

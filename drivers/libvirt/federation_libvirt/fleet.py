@@ -58,10 +58,16 @@ class Fleet:
         return machine
 
     def find_any(self, instance: str) -> Machine | None:
-        """A domain with that id, ours or not; None when every host says that it has none."""
+        """A domain with that id, ours or not; None when every host says, twice, that it has none.
+
+        Twice, because a machine that arrives on one host and leaves another just now can be missed on both.
+        """
         hinted = self.hosts.get(self._hints.get(instance, ""))
         if hinted is not None and _has(hinted, instance):
             return Machine(hinted, instance)
+        return self._asked_for(instance) or (self._asked_for(instance) if len(self.hosts) > 1 else None)
+
+    def _asked_for(self, instance: str) -> Machine | None:
         answers = self.everywhere(lambda host: _has(host, instance))
         having = [node for node, answer in answers.items() if answer is True]
         if having:

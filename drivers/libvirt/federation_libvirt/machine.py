@@ -266,8 +266,8 @@ def _look(domain: Native) -> Look:
         busy = f"paused for the moment (reason {reason})"
     elif name == "shutdown":
         busy = "its guest has gone down, QEMU has not yet"
-    elif domain.jobInfo()[0] in connection.JOB_RUNNING:
-        busy = "a job is running"
+    else:
+        busy = connection.job_under_way(domain)
     crashed = name == "crashed" or (name == "paused" and reason == connection.PAUSED_CRASHED)
     return Look(state=name, active=True, busy=busy, guest_crashed=crashed)
 

@@ -192,6 +192,7 @@ def _finish(fleet: Fleet, attempt: Attempt, target: Machine) -> None:
 def _clean_up(fleet: Fleet, attempt: Attempt, target: Machine, owner: ownership.Ownership) -> None:
     _, node, *shared = owner.arrived.split(" ")
     source = fleet.host(node)
+    target.wait_idle(attempt)
     attempt.progress(95, f"removing its files from {node}")
     gone = Transfer(
         attempt=attempt,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
 import uuid
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 
 import libvirt
 import msgspec
@@ -21,9 +23,11 @@ from federation.contract.errors import (
     InvalidState,
     NotFound,
     NotSupported,
+    OperationError,
 )
 from federation.contract.instances import DataDisk, GuestSetup, Interface, PowerState
 from federation.testing.calls import RecordedCall, SimulatedCrash
+from federation_libvirt.machine import Machine
 
 MEBIBYTE = 1 << 20
 LIVE, COLD = r.MigrateMode.LIVE, r.MigrateMode.COLD
@@ -81,6 +85,37 @@ def test_a_live_guest_moves_with_its_disks_and_runs_on_without_a_restart(lab):
     lab.wait_ready(made.id, times=2)
     lab.destroy(made.id)
     assert (left(lab, 0, made.id), left(lab, 1, made.id)) == ([], [])
+
+
+@pytest.mark.slow
+def test_a_guest_on_its_way_can_be_looked_at_on_both_nodes_at_any_moment(lab):
+    made = lab.create(rich(lab))
+    lab.wait_ready(made.id)
+    fleet = lab.another_driver()._fleet
+    seen: dict[str, set[str]] = {node: set() for node in lab.nodes}
+    ended, failures = threading.Event(), []
+
+    def look_at(node: str) -> None:
+        machine = Machine(fleet.host(node), made.id)
+        while not ended.is_set():
+            try:
+                seen[node].add(machine.look().busy)
+            except NotFound:
+                seen[node].add("not there")
+            except OperationError as error:
+                failures.append(error)
+
+    with ThreadPoolExecutor() as threads:
+        looking = [threads.submit(look_at, node) for node in lab.nodes for _ in range(2)]
+        try:
+            migrate(lab, made.id, LIVE)
+        finally:
+            ended.set()
+        for one in looking:
+            one.result()
+    assert failures == []
+    assert "a job is running" in seen[lab.nodes[0]]
+    assert any(busy not in {"", "not there"} for busy in seen[lab.nodes[1]])
 
 
 @pytest.mark.slow
