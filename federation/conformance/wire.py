@@ -23,7 +23,7 @@ from federation.bus.topology import COMMANDS
 from federation.conformance.bench import Bench
 from federation.conformance.target import convert_settings, driver_class
 from federation.manager.settings import ManagerSettings
-from federation.manager.submitting import Submission
+from federation.manager.submission import Submission
 from federation.protocol.answer_table import Limits
 from federation.protocol.lease import LeaseTerms
 from federation.protocol.records import OperationRecord, OperationState

@@ -41,7 +41,7 @@ from federation.manager.door_requests import (
 )
 from federation.manager.manager import Manager
 from federation.manager.showing import without_secrets
-from federation.manager.submitting import Submission
+from federation.manager.submission import Submission
 from federation.protocol.admission import Announcement, Departure, Heartbeat, without_unknown_flags
 from federation.protocol.errors import StoreUnavailable
 from federation.protocol.ordering_key import node_key

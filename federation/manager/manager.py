@@ -11,6 +11,7 @@ from typing import Any
 from federation.contract.adapters import REVISIONS, Revisions
 from federation.contract.errors import DeadLettered
 from federation.contract.outcomes import Outcome, OutcomeKind
+from federation.manager.accepting import Accepting
 from federation.manager.access import Access
 from federation.manager.adapting import Adapting
 from federation.manager.admitting import Admitting
@@ -73,7 +74,8 @@ class Manager:
         self.results = ResultsLoop(
             store, bus.answers, self.publisher, self.clock, self.settings, judging, self.granting
         )
-        self.submitting = Submitting(store, self.publisher, self.clock, self.settings, adapting)
+        accepting = Accepting(store, self.clock, adapting)
+        self.submitting = Submitting(accepting, self.publisher, self.settings, adapting)
         self.operating = Operating(store, self.publisher, self.clock, self.settings, adapting)
         self.expiring = Expiring(store, self.publisher, self.clock)
         self.admitting = Admitting(store, self.clock, self.settings)

@@ -11,6 +11,7 @@ import uuid_utils
 
 from federation.contract.errors import InvalidState, NotFound
 from federation.contract.outcomes import Outcome
+from federation.manager.accepting import command_of
 from federation.manager.adapting import Adapting
 from federation.manager.clocks import Clock
 from federation.manager.expiring import Expiring
@@ -18,7 +19,6 @@ from federation.manager.observing import forget_secrets
 from federation.manager.publisher import Publisher
 from federation.manager.settings import ManagerSettings
 from federation.manager.store_ports import Store, Transaction
-from federation.manager.submitting import command_of
 from federation.protocol.ledger import KeyFacts, refused_by_resolve, resolve, restamped, wait_before_resolve
 from federation.protocol.ordering_key import words_of
 from federation.protocol.partition_map import partition_of, shard_of

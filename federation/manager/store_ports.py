@@ -39,6 +39,12 @@ class Ledger(Protocol):
         An idempotency key that was used before in the cluster (two callers at once) gives the earlier operation.
         """
 
+    def accept_together(self, operations: Sequence[NewOperation]) -> list[OperationRecord]:
+        """The same for several that are new, at the price of few statements; records in the order of the operations.
+
+        Raises when one of them has been accepted before: nothing of the transaction may be kept then.
+        """
+
     def accepted_before(self, cluster: str, idempotency_key: str) -> OperationRecord | None:
         """The operation that was accepted with this key, None when it is new."""
 
@@ -183,6 +189,9 @@ class Estate(Protocol):
     def instance(self, instance: str, *, lock: bool = False) -> InstanceRecord | None:
         """One instance by id."""
 
+    def instances_by_id(self, ids: Collection[str]) -> dict[str, InstanceRecord]:
+        """Those of these instances that are there, by id."""
+
     def locked_instances(self, ids: Collection[str]) -> dict[str, InstanceRecord]:
         """Those of these instances that are there, by id; nobody else changes them meanwhile."""
 
@@ -294,8 +303,8 @@ class GrantTable(Protocol):
 class AuditTable(Protocol):
     """The part of one transaction about the audit log; nothing changes a record."""
 
-    def add_audit(self, record: AuditRecord) -> None:
-        """Add one."""
+    def add_audit(self, *records: AuditRecord) -> None:
+        """Add them."""
 
     def audit(
         self,

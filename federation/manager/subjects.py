@@ -19,15 +19,6 @@ from federation.protocol.ordering_key import node_key
 from federation.protocol.records import ClusterRecord, InstanceRecord
 
 
-def known_instance(transaction: Transaction, instance: str) -> InstanceRecord:
-    """The record; raises NotFound."""
-    record = transaction.instance(instance)
-    if record is None:
-        message = f"instance {instance} is not known"
-        raise NotFound(message, field="instance", value=instance)
-    return record
-
-
 def known_node(transaction: Transaction, cluster: str, name: str) -> Node:
     """A node as it was reported last; raises NotFound that says which there are."""
     record = transaction.node(cluster, name)

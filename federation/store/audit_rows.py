@@ -9,6 +9,7 @@ from federation.store.session import Session
 from federation.store.tables import AUDIT
 
 _AUDIT = AUDIT.c
+_ADD = insert(AUDIT)
 _OLD = (
     select(_AUDIT.id).where(_AUDIT.at < bindparam("before")).order_by(_AUDIT.id).limit(bindparam("most"))
 ).scalar_subquery()
@@ -17,9 +18,12 @@ _OLD = (
 class AuditRows(Session):
     """The port ``AuditTable`` of federation.manager.store_ports."""
 
-    def add_audit(self, record: AuditRecord) -> None:
-        """Add one."""
-        self._execute(insert(AUDIT), {name: getattr(record, name) for name in AuditRecord.__struct_fields__})
+    def add_audit(self, *records: AuditRecord) -> None:
+        """Add them."""
+        if records:
+            self._execute(
+                _ADD, [{name: getattr(each, name) for name in AuditRecord.__struct_fields__} for each in records]
+            )
 
     def audit(
         self,

@@ -16,12 +16,8 @@ from federation.store.tables import CLUSTERS, INSTANCES
 _INSTANCE = INSTANCES.c
 _ONE = select(INSTANCES).where(_INSTANCE.id == bindparam("id"))
 _LOCKED_ONE = _ONE.with_for_update(key_share=True)
-_LOCKED_MANY = (
-    select(INSTANCES)
-    .where(_INSTANCE.id.in_(bindparam("ids", expanding=True)))
-    .order_by(_INSTANCE.id)
-    .with_for_update(key_share=True)
-)
+_MANY = select(INSTANCES).where(_INSTANCE.id.in_(bindparam("ids", expanding=True)))
+_LOCKED_MANY = _MANY.order_by(_INSTANCE.id).with_for_update(key_share=True)
 _NAMED = (_INSTANCE.name == bindparam("name"), _INSTANCE.cluster == bindparam("cluster"))
 _NAMESAKE = select(_INSTANCE.id).where(*_NAMED, _INSTANCE.id != bindparam("id"))
 _SAVE = update(INSTANCES).where(_INSTANCE.id == bindparam("at"))
@@ -57,6 +53,10 @@ class InstanceRows(Session):
         """One instance by id; ``lock`` (writing transactions only) lets nobody else change it meanwhile."""
         row = self._row(_LOCKED_ONE if lock else _ONE, {"id": instance})
         return None if row is None else _instance(row)
+
+    def instances_by_id(self, ids: Collection[str]) -> dict[str, InstanceRecord]:
+        """Those of these instances that are there, by id."""
+        return {row.id: _instance(row) for row in self._rows_in(_MANY, "ids", ids)}
 
     def locked_instances(self, ids: Collection[str]) -> dict[str, InstanceRecord]:
         """Those of these instances that are there, by id; locked in sorted order (writing transactions only)."""

@@ -3,13 +3,13 @@
 Locks on PostgreSQL, always in this order, so that transactions cannot deadlock: keys by name, operations by id, outbox
 rows by operation.  What decides about a key holds the key's row first (``accept``, ``keys``, ``unsettled``,
 ``last_sequence``); confirms, rounds, cancel wishes and progress need none, because no two statements write the same
-column (see ``ledger_statements``).  Several ``accept`` in one transaction come in
-key order for the same reason.
+column (see ``ledger_statements``).  Several ``accept`` in one transaction come in key order for the same reason, and
+``accept_together`` sorts by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
@@ -49,9 +49,34 @@ class LedgerRows(Session):
             if earlier is None:
                 raise UnknownRow(f"operation {operation.id} is there and cannot be read")
             return earlier
-        outgoing = {"operation": operation.id, "shard": operation.shard, "key": operation.key}
-        self._execute(sql.INSERT_OUTBOX, {**outgoing, "sequence": sequence, "round": 1})
+        self._execute(sql.INSERT_OUTBOX, _first_outbox_row(operation, sequence))
         return record_of_new(operation, sequence)
+
+    def accept_together(self, operations: Sequence[NewOperation]) -> list[OperationRecord]:
+        """The same for several that are new, at the price of few statements; records in the order of the operations.
+
+        Operations of one key get their sequences in that order.  Where one of them, or its idempotency key, has been
+        accepted before, or its cluster is not there, the database refuses, and nothing of the transaction may be kept.
+        """
+        if not operations:
+            return []
+        of_key: dict[str, list[NewOperation]] = {}
+        for operation in operations:
+            of_key.setdefault(operation.key, []).append(operation)
+        keys = [
+            {"key": key, "cluster": ones[0].cluster, "last_sequence": len(ones), "moved_at": ones[0].submitted_at}
+            for key, ones in sorted(of_key.items())
+        ]
+        last = dict(self._rows(sql.take_sequences(self._dialect), keys))
+        sequences = {
+            operation.id: sequence
+            for key, ones in of_key.items()
+            for sequence, operation in enumerate(ones, last[key] - len(ones) + 1)
+        }
+        rows = [{**_new_row(operation), "sequence": sequences[operation.id]} for operation in operations]
+        self._execute(sql.INSERT_OPERATIONS, rows)
+        self._execute(sql.INSERT_OUTBOX, [_first_outbox_row(each, sequences[each.id]) for each in operations])
+        return [record_of_new(operation, sequences[operation.id]) for operation in operations]
 
     def accepted_before(self, cluster: str, idempotency_key: str) -> OperationRecord | None:
         """The operation that was accepted with this key, None when it is new."""
@@ -304,6 +329,11 @@ def _outgoing(row: Any, rounds_later: int = 0) -> Outgoing:
         trace=trace,
     )
     return Outgoing(shard=shard, command=command)
+
+
+def _first_outbox_row(operation: NewOperation, sequence: int) -> dict[str, Any]:
+    row = {"operation": operation.id, "shard": operation.shard, "key": operation.key}
+    return {**row, "sequence": sequence, "round": 1}
 
 
 def _outbox_row(outgoing: Outgoing) -> dict[str, Any]:

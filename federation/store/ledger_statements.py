@@ -78,6 +78,21 @@ def take_sequence(dialect: str) -> ReturningInsert[tuple[int]]:
     return statement.on_conflict_do_update(index_elements=[_KEY.key], set_=raised).returning(_KEY.last_sequence)
 
 
+@functools.cache
+def take_sequences(dialect: str) -> ReturningInsert[tuple[str, int]]:
+    """Lock keys, made on their first operation, and raise the last sequence of each by the ``last_sequence`` of its row.
+
+    So few rows at a time that psycopg keeps the statement prepared (see ``session.chunks``).
+    """
+    statement = insert_into(dialect, KEYS)
+    raised = {"last_sequence": _KEY.last_sequence + statement.excluded.last_sequence}
+    return (
+        statement.on_conflict_do_update(index_elements=[_KEY.key], set_=raised)
+        .returning(_KEY.key, _KEY.last_sequence)
+        .execution_options(insertmanyvalues_page_size=8)
+    )
+
+
 GIVE_SEQUENCE_BACK = update(KEYS).where(_KEY.key == bindparam("at")).values(last_sequence=_KEY.last_sequence - 1)
 DROP_UNUSED_KEY = delete(KEYS).where(_KEY.key == bindparam("at"), _KEY.last_sequence == 0)
 
@@ -87,6 +102,7 @@ def insert_operation(dialect: str) -> ReturningInsert[tuple[str]]:
     return insert_unless_there(dialect, OPERATIONS, _OPERATION.id)
 
 
+INSERT_OPERATIONS = insert(OPERATIONS)
 INSERT_OUTBOX = insert(OUTBOX)
 OPERATION = select(OPERATIONS).where(_OPERATION.id == bindparam("id"))
 OPERATION_BY_IDEMPOTENCY = select(OPERATIONS).where(

@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from federation.manager.submitting import Submission
+from federation.manager.submission import Submission
 from federation.protocol.records import OperationRecord, OperationState
 from federation.testing.demonstration.estate import Crew, DemoEstate, NotReady
 from federation.testing.demonstration.load import Wish, create, life

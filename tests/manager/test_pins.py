@@ -11,7 +11,7 @@ from manager.revisions import NEW, NEWEST, OLD, two_releases
 from manager.world import CLUSTER, announcement
 
 from federation.contract.errors import ContractMismatch, OperationError, Unavailable
-from federation.manager.submitting import Submission
+from federation.manager.submission import Submission
 from federation.protocol.admission import Departure, Heartbeat
 
 BLOCKED_FOR = 1.0
@@ -78,7 +78,7 @@ def in_thread(action):
 def paused_submit(world, submission):
     """Submits in a thread that stops after it has read the pin."""
     store = PausingStore(world.store)
-    world.manager.submitting._store = store
+    world.manager.submitting._accepting._store = store
     done, ends = in_thread(lambda: world.manager.submitting.submit(submission))
     assert store.reached.wait(10)
     return store, done, ends
@@ -148,7 +148,7 @@ def test_a_worker_that_stops_asking_waits_no_more_and_the_pin_rises_again(world)
 def test_submits_do_not_wait_for_one_another_to_look_at_the_pin(world):
     first, second = world.create(), world.create("web-2")
     store, accepted, _ = paused_submit(world, Submission(name="pause", arguments={"instance": first.key}))
-    world.manager.submitting._store = world.store
+    world.manager.submitting._accepting._store = world.store
     done, _ = in_thread(lambda: world.change("pause", second.key))
     assert done.wait(10)
     assert not accepted.is_set()

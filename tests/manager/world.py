@@ -18,7 +18,7 @@ from federation.contract.outcomes import Outcome, OutcomeKind
 from federation.manager.manager import Manager, ManagerBus
 from federation.manager.ports import Leftover
 from federation.manager.settings import ManagerSettings
-from federation.manager.submitting import Submission
+from federation.manager.submission import Submission
 from federation.protocol.admission import Announcement
 from federation.protocol.answer_table import Limits
 from federation.protocol.envelope import Answer, Command, Question, Report

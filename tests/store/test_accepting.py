@@ -6,6 +6,7 @@ from store.making import CLUSTER, SHARDS, cluster, new_id, new_operation
 
 from federation.contract.errors import NotFound
 from federation.protocol.records import OperationRecord, OperationState
+from federation.store.errors import StoreRefused
 
 
 def test_operations_of_a_key_are_numbered_from_one_without_holes(store, accept):
@@ -88,3 +89,60 @@ def test_an_exception_undoes_the_whole_transaction(store):
     with store.reading() as transaction:
         assert transaction.last_sequence("a") == 0
         assert transaction.unpublished(SHARDS, 10) == []
+
+
+def test_several_that_are_accepted_together_become_what_each_would_have_become_alone(store, accept):
+    accept(new_operation("b"))
+    new = [new_operation(key, idempotency_key=f"once {number}") for number, key in enumerate("cabacb" * 4)]
+    with store.transaction() as transaction:
+        together = transaction.accept_together(new)
+        assert transaction.accept_together([]) == []
+    assert [record.id for record in together] == [operation.id for operation in new]
+    assert [record.sequence for record in together] == [
+        1,
+        1,
+        2,
+        2,
+        2,
+        3,
+        3,
+        3,
+        4,
+        4,
+        4,
+        5,
+        5,
+        5,
+        6,
+        6,
+        6,
+        7,
+        7,
+        7,
+        8,
+        8,
+        8,
+        9,
+    ]
+    with store.reading() as transaction:
+        assert [transaction.operation(record.id) for record in together] == together
+        copies = {c.operation: c for c in (each.command for each in transaction.unpublished(SHARDS, 100))}
+        assert transaction.accepted_before(CLUSTER, "once 7") == together[7]
+    for record in together:
+        assert (copies[record.id].sequence, copies[record.id].round) == (record.sequence, 1)
+        assert copies[record.id].arguments == record.arguments
+
+
+@pytest.mark.parametrize("known", ["id", "idempotency key", "no cluster"])
+def test_nothing_is_accepted_together_with_what_cannot_be_new(store, accept, known):
+    (first,) = accept(new_operation("a", idempotency_key="once"))
+    odd = {
+        "id": msgspec.structs.replace(new_operation("b"), id=first.id),
+        "idempotency key": new_operation("b", idempotency_key="once"),
+        "no cluster": new_operation("b", cluster="nowhere"),
+    }[known]
+    with pytest.raises(StoreRefused, match="refused to break a rule"), store.transaction() as transaction:
+        transaction.accept_together([new_operation("a"), odd, new_operation("c")])
+    with store.reading() as transaction:
+        assert [transaction.last_sequence(key) for key in "abc"] == [1, 0, 0]
+        assert len(transaction.unpublished(SHARDS, 10)) == 1

@@ -14,6 +14,7 @@ from federation.contract.outcomes import Outcome, OutcomeKind
 from federation.protocol.lease import Stamp
 from federation.protocol.ledger import KeyFacts, OperationFacts, refused_by_resolve, resolve, settle
 from federation.protocol.records import OperationRecord, OperationState
+from federation.store.errors import StoreRefused
 
 KEYS = ("a", "b", "c")
 SILENT_FOR = 30.0
@@ -96,6 +97,15 @@ class StoreMachine(RuleBasedStateMachine):
     def choose(self, data, of=None):
         return data.draw(st.sampled_from(of or self.operations))
 
+    def add(self, new):
+        line = self.keys.setdefault(new.key, ModelKey(KeyFacts(new.key), moved_at=self.wall.now))
+        sequence = len(line.operations) + 1
+        one = ModelOperation(new, sequence, OperationFacts(id=new.id, key=new.key, sequence=sequence), self.wall.now)
+        line.operations.append(one)
+        if new.idempotency_key is not None:
+            self.idempotent[new.idempotency_key] = one
+        return one
+
     @rule(key=st.sampled_from(KEYS), once=st.sampled_from([None, None, None, "x", "y"]), fails=st.booleans())
     def accept(self, key, once, fails):
         new = new_operation(key, idempotency_key=once, submitted_at=self.wall.now, shard=KEYS.index(key))
@@ -108,13 +118,24 @@ class StoreMachine(RuleBasedStateMachine):
         if once in self.idempotent:
             assert record == self.idempotent[once].record()
             return
-        line = self.keys.setdefault(key, ModelKey(KeyFacts(key), moved_at=self.wall.now))
-        sequence = len(line.operations) + 1
-        one = ModelOperation(new, sequence, OperationFacts(id=new.id, key=key, sequence=sequence), self.wall.now)
-        line.operations.append(one)
-        if once is not None:
-            self.idempotent[once] = one
-        assert record == one.record()
+        assert record == self.add(new).record()
+
+    @rule(keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=6), once=st.sampled_from([None, None, "x", "z"]))
+    def accept_together(self, keys, once):
+        ids = [once, *[None] * len(keys)]
+        new = [
+            new_operation(key, idempotency_key=one, submitted_at=self.wall.now, shard=KEYS.index(key))
+            for key, one in zip(keys, ids, strict=False)
+        ]
+        try:
+            with self.store.transaction() as transaction:
+                records = transaction.accept_together(new)
+        except StoreRefused:
+            assert once in self.idempotent
+            return
+        assert once not in self.idempotent
+        for operation, record in zip(new, records, strict=True):
+            assert record == self.add(operation).record()
 
     @precondition(lambda self: self.operations)
     @rule(data=st.data())
