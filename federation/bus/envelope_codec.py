@@ -14,12 +14,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from oslo_messaging import Target
-from oslo_messaging.rpc.dispatcher import RPCDispatcher
 
 from federation.bus import codec
 from federation.bus.errors import BadMessage, BodyTooLarge
 from federation.bus.link import Delivery, Publication
+from federation.bus.threads_only import RPCDispatcher, Target
 from federation.bus.topology import COMMANDS, RESULTS, answers_exchange, command_key, read_result_key, result_key
 from federation.contract.release import CURRENT
 from federation.protocol.envelope import Answer, Command, Progress, Question, Report, Result

@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-import oslo_messaging
 from oslo_config import cfg
 
 from federation.bus.address import AMQP_SCHEME, AMQP_SYNONYM
 from federation.bus.errors import BusUnavailable
 from federation.bus.oslo.driver import provide_topic
+from federation.bus.threads_only import oslo_messaging
 from federation.contract.errors import Unavailable
 
 VERSION = "1.0"

@@ -9,14 +9,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from alembic.script import ScriptDirectory
 from sqlalchemy import ColumnClause, Connection, column, func, inspect, select, table
 from sqlalchemy import text as sql_text
 
 from federation.store.engines import Limits, open_engines
 from federation.store.errors import DowngradeError
 from federation.store.faults import translated
-from federation.store.migrate import HEAD, MIGRATIONS, current_revision, downgrade, known_revisions
+from federation.store.migrate import HEAD, current_revision, downgrade, known_revisions, scripts
 from federation.store.tables import MANAGERS
 
 
@@ -38,8 +37,7 @@ class Loss:
 
 def revisions() -> list[Revision]:
     """All that this program knows, newest first."""
-    scripts = ScriptDirectory(str(MIGRATIONS)).walk_revisions()
-    return [Revision(script.revision, (script.doc or "").splitlines()[0]) for script in scripts]
+    return [Revision(script.revision, (script.doc or "").splitlines()[0]) for script in scripts()]
 
 
 def schema_of(url: str) -> str | None:

@@ -151,6 +151,7 @@ def test_no_more_groups_than_allowed_are_served_at_the_same_time(pool):
     gathering = Gathering(work, most=100, abreast=2, patience=10.0)
     futures = [pool.submit(gathering.ask, wish) for wish in range(0, 20, 2)]
     in_line(gathering, 8)
+    assert all(work.begun.acquire(timeout=10) for _ in range(2))
     assert [len(group) for group in work.groups] == [1, 1]
     work.go_on.release(4)
     assert [future.result(10) for future in futures] == [wish * 2 for wish in range(0, 20, 2)]

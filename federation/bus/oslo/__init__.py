@@ -5,3 +5,6 @@
 set, ``key_order`` the rule by which messages of one ordering key wait for one another.  docs/reference/transport.md
 describes all of it for users.
 """
+
+# First of all: the modules of this package import oslo.messaging by its own name.
+import federation.bus.threads_only  # noqa: F401
