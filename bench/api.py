@@ -31,7 +31,7 @@ from federation.protocol.records import InstanceRecord, Role, TokenRecord
 
 _CLUSTER, _IDLE, _FULL = "bench", "idle", "full"
 _WORKERS = ("bench-w0", "bench-w1")
-_CONNECTIONS = 16
+_CONNECTIONS = 40
 _PROMISED_ACCEPTED = 300.0
 _PROMISED_READ_MS = 50.0
 _WATCHERS = 100

@@ -44,7 +44,7 @@ class Application:
     def __init__(self, served: Served, routes: list[Route]) -> None:
         self._served = served
         self._handling = Handling(served.ask, served.access)
-        self._quick = Pool("use cases", threads=8, waiting=256)
+        self._quick = Pool("use cases", threads=32, waiting=256)
         self._slow = Pool("hypervisor reads", threads=16, waiting=64)
         self._watching = Watching(self._watched)
         self._document = msgspec.json.encode(openapi_document(routes, MAX_BODY_BYTES))
