@@ -225,8 +225,12 @@ class RabbitMQ:
 
     def add_vhost(self, name: str) -> str:
         """Make a virtual host that the tests' user may use, and return its URL."""
-        self.ctl("add_vhost", name)
-        self.ctl("set_permissions", "-p", name, USER, ".*", ".*", ".*")
+        # What `add_vhost` and `set_permissions` do, in one start of Erlang instead of two.
+        told = ", ".join(f'<<"{each}">>' for each in (USER, name, ".*", ".*", ".*", "tests"))
+        self.ctl(
+            "eval",
+            f'ok = rabbit_vhost:add(<<"{name}">>, <<"tests">>), ok = rabbit_auth_backend_internal:set_permissions({told}).',
+        )
         return self.url.rpartition("/")[0] + f"/{name}"
 
     def add_user(self, name: str, password: str, *patterns: str, vhost: str = VHOST) -> None:
