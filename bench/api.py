@@ -1,7 +1,7 @@
-"""The REST API of one manager on PostgreSQL: operations accepted and finished, reads beside many instances, watchers.
+"""The REST API on PostgreSQL: operations accepted and finished, reads beside many instances, watchers.
 
-Manager in this process, HTTP clients and two workers in processes of their own, PostgreSQL and RabbitMQ on this machine:
-all of them share its cores.
+One manager in this process, for some turns a second one beside it as in docker-compose.yml, HTTP clients and two workers in
+processes of their own, PostgreSQL and RabbitMQ on this machine: all of them share its cores.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import resource
+import socket
 import subprocess
 import sys
 import time
@@ -32,6 +33,9 @@ from federation.protocol.records import InstanceRecord, Role, TokenRecord
 _CLUSTER, _IDLE, _FULL = "bench", "idle", "full"
 _WORKERS = ("bench-w0", "bench-w1")
 _CONNECTIONS = 40
+_SECOND = "second manager"
+_SHARDS = 32
+_LOOK_AT = 500
 _PROMISED_ACCEPTED = 300.0
 _PROMISED_READ_MS = 50.0
 _WATCHERS = 100
@@ -46,6 +50,8 @@ def measure(broker: Broker, *, quick: bool) -> dict[str, Any]:
         here.start_workers(_CLUSTER, _WORKERS, nothing_driver())
         made = here.make_instances(_CLUSTER, 200)
         turns = [_accept(here, ask, made, operations) for _ in range(rounds)]
+        with _second_manager(here, store) as address:
+            turns += [_accept(here, ask, made, operations, address) for _ in range(rounds)]
         here.make_cluster(_FULL)
         known = _fill(here, instances)
         result = {
@@ -80,8 +86,8 @@ def _served(here: Rig) -> Iterator[Any]:
     interface = start_interface(REST, here.running, InterfaceSettings(host="127.0.0.1", port=0))
     address = interface.address.removeprefix("http://")
 
-    def ask(task: str, **more: Any) -> dict[str, Any]:
-        told = json.dumps({"task": task, "address": address, "token": token, **more})
+    def ask(task: str, *others: str, **more: Any) -> dict[str, Any]:
+        told = json.dumps({"task": task, "addresses": [address, *others], "token": token, **more})
         done = subprocess.run([sys.executable, str(_LOAD)], input=told, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode:
             raise SystemExit(done.stderr)
@@ -96,19 +102,45 @@ def _served(here: Rig) -> Iterator[Any]:
         interface.stop(10.0)
 
 
-def _accept(here: Rig, ask: Any, made: list[str], count: int) -> dict[str, Any]:
+@contextmanager
+def _second_manager(here: Rig, store: str) -> Iterator[str]:
+    """Its API's address, once it has its share of the shards."""
+    log = here.folder / "second.log"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    options = ["--broker", here.broker.url, "manager", "--id", _SECOND, "--api", address]
+    with log.open("wb") as file:
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "federation.cli", *options],
+            env={**os.environ, "FEDERATION_MANAGER_STORE": store},
+            stdout=file,
+            stderr=file,
+        )
+    here.workers[_SECOND] = process  # its processor time is told, and it is ended, as theirs
+    here.until(lambda: b"is ready" in log.read_bytes(), 60, "the second manager is ready")
+    shards = here.running.manager.publisher
+    here.until(lambda: len(shards.shards) <= _SHARDS // 2, 60, "the second manager has its share")
+    try:
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+        del here.workers[_SECOND]
+
+
+def _accept(here: Rig, ask: Any, made: list[str], count: int, *others: str) -> dict[str, Any]:
     """Every instance is paused and unpaused in turn; one connection sends what belongs to one instance."""
     moves = itertools.cycle(["pause", "unpause"])
     share = count // len(made)
     paths = [f"/v1/instances/{instance}/{move}" for move in itertools.islice(moves, share) for instance in made]
     requests = [(path, "{}") for path in paths]
     before = _cpu(here)
-    told = ask("post", requests=requests, connections=_connections(len(made)), status=202)
-    here.wait(told["ids"])
+    told = ask("post", *others, requests=requests, connections=_connections(len(made)), status=202)
+    finished = _finished(here, told["ids"])
     after = _cpu(here)
-    # time.perf_counter and time.monotonic are one clock here, for all processes (CLOCK_MONOTONIC).
-    finished = max(here.finished[each] for each in told["ids"])
     return {
+        "managers": 1 + len(others),
         "accepted_per_second": len(requests) / (told["ended"] - told["began"]),
         "finished_per_second": len(requests) / (finished - told["began"]),
         "post_p50_ms": _percentile(told["taken"], 50),
@@ -117,6 +149,25 @@ def _accept(here: Rig, ask: Any, made: list[str], count: int) -> dict[str, Any]:
         "processor_ms": {name: (after[name] - before[name]) / len(requests) * 1000 for name in after},
         "ids": told["ids"][-100:],
     }
+
+
+def _finished(here: Rig, ids: list[str]) -> float:
+    """When the last of them had succeeded, by the managers' clocks (Unix seconds): any manager may have applied it."""
+    left, last, deadline = sorted(ids), 0.0, time.monotonic() + 300
+    while left:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{len(left)} of {len(ids)} operations had no outcome after 300 s")
+        with here.running.manager.store.reading() as transaction:
+            records = transaction.operations_by_id(left[:_LOOK_AT])
+        for record in records.values():
+            if record.finished_at is not None and record.state != "succeeded":
+                raise SystemExit(f"operation {record.id} {record.state}: {record.outcome}")
+        finished = {id_: record.finished_at for id_, record in records.items() if record.finished_at is not None}
+        last = max(last, *finished.values(), 0.0)
+        left = [id_ for id_ in left if id_ not in finished]
+        if len(finished) < len(records):
+            time.sleep(0.2)
+    return last
 
 
 def _cpu(here: Rig) -> dict[str, float]:

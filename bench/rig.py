@@ -18,7 +18,7 @@ from broker import Broker
 from federation.bootstrap.managers import RunningManager, run_manager
 from federation.contract.outcomes import Outcome
 from federation.manager.settings import ManagerSettings
-from federation.manager.submitting import Submission
+from federation.manager.submission import Submission
 from federation.protocol.records import OperationRecord
 
 _BOOT = {"kind": "image", "url": "http://bench/image", "checksum": "sha256:" + "0" * 64, "format": "qcow2"}

@@ -30,7 +30,7 @@ from federation.protocol.envelope import Answer, Progress, Question, Report
 from federation.protocol.errors import StoreUnavailable
 from federation.protocol.lease import Stamp
 from federation.protocol.ledger import Dropped, KeyFacts, OperationFacts, apply_report, settle
-from federation.protocol.records import OperationRecord, Outgoing
+from federation.protocol.records import OperationRecord, OperationState, Outgoing
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,19 @@ class _Batch:
         if self.operations.get(operation.id) != operation:
             self.operations[operation.id] = operation
             self.changed_operations.add(operation.id)
+
+    def settled_reports(self) -> dict[str, OperationRecord]:
+        """What the store has of reported operations once their outcomes are written."""
+        return {
+            id_: msgspec.structs.replace(
+                self.reported[id_],
+                state=OperationState(outcome.kind.value),
+                finished_at=self.wall,
+                outcome=outcome,
+            )
+            for id_, outcome in self.outcomes.items()
+            if id_ in self.reported
+        }
 
     def settle(self, operation: OperationFacts, outcome: Outcome) -> None:
         """Give an operation its outcome."""
@@ -220,7 +233,8 @@ class ResultsLoop:
             batch.outcomes,
             batch.wall,
         )
-        records = transaction.operations_by_id(batch.outcomes)
+        unread = [id_ for id_ in batch.outcomes if id_ not in batch.reported]
+        records = {**batch.settled_reports(), **(transaction.operations_by_id(unread) if unread else {})}
         settled = [(records[id_], outcome) for id_, outcome in batch.outcomes.items() if id_ in records]
         if settled:
             observe_all(transaction, settled, batch.wall)

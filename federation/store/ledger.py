@@ -159,11 +159,12 @@ class LedgerRows(Session):
 
     def confirmed(self, copies: Iterable[tuple[str, int]]) -> None:
         """Take (operation id, round) out of the outbox where that round is still the current one."""
+        parts = list(chunks(copies, columns=2))
         now = self._wall_clock()
-        rows = [{"at": id_, "confirmed_round": round_, "new_touched_at": now} for id_, round_ in sorted(set(copies))]
-        if rows:
-            self._execute(sql.CONFIRM, rows)
-            self._execute(sql.CONFIRM_OUTBOX, [{k: row[k] for k in ("at", "confirmed_round")} for row in rows])
+        for part in parts:
+            self._execute(sql.CONFIRM, {"copies": part, "new_touched_at": now})
+        for part in parts:
+            self._execute(sql.CONFIRM_OUTBOX, {"copies": part})
 
     def unpublished(self, shards: Collection[int], limit: int, after: tuple[str, int] | None = None) -> list[Outgoing]:
         """At most ``limit`` commands of the outbox of these shards, by key and sequence, from behind ``after``."""

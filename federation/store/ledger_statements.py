@@ -163,14 +163,11 @@ LEAVE_OUTBOX = delete(OUTBOX).where(_OUTBOX.operation.in_(bindparam("ids", expan
 
 # Publishing.  Every statement touches operations before the outbox, in the order of ids.
 
-CONFIRM = (
-    update(OPERATIONS)
-    .where(_OPERATION.id == bindparam("at"), _OPERATION.round == bindparam("confirmed_round"), _OPEN)
-    .values(touched_at=bindparam("new_touched_at"))
-)
-CONFIRM_OUTBOX = delete(OUTBOX).where(
-    _OUTBOX.operation == bindparam("at"), _OUTBOX.round == bindparam("confirmed_round")
-)
+# One manager's confirms meet another's results: rows are locked in the order of ids, as everywhere.
+_OF_COPIES = tuple_(_OPERATION.id, _OPERATION.round).in_(bindparam("copies", expanding=True))
+_CONFIRMED = _locked(select(_OPERATION.id).where(_OF_COPIES, _OPEN).order_by(_OPERATION.id), writes=True)
+CONFIRM = update(OPERATIONS).where(_OPERATION.id.in_(_CONFIRMED)).values(touched_at=bindparam("new_touched_at"))
+CONFIRM_OUTBOX = delete(OUTBOX).where(tuple_(_OUTBOX.operation, _OUTBOX.round).in_(bindparam("copies", expanding=True)))
 REPUBLISHABLE = _locked(
     select(*_COMMAND).where(_OPERATION.id.in_(bindparam("ids", expanding=True)), _OPEN).order_by(_OPERATION.id),
     writes=True,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import Column, Connection, CursorResult, Executable, Table
 from sqlalchemy.dialects import postgresql, sqlite
@@ -16,6 +16,7 @@ from federation.store.errors import StoreRefused
 WallClock = Callable[[], float]
 """Seconds since the Unix epoch."""
 
+_Value = TypeVar("_Value", str, tuple[str, int])
 _CHUNK_SIZES = (1, 4, 16, 48)
 
 
@@ -54,18 +55,19 @@ class Session:
             yield from self._execute(statement, {name: chunk, **more}).fetchall()
 
 
-def chunks(values: Collection[str]) -> Iterator[list[str]]:
-    """Distinct values in sorted order, in lists of few different lengths.
+def chunks(values: Iterable[_Value], columns: int = 1) -> Iterator[list[_Value]]:
+    """Distinct values, or tuples of some columns, in sorted order, in lists of few different lengths.
 
     The length is part of the statement's text: with few lengths SQLite, psycopg and SQLAlchemy find it prepared.  psycopg
     parses a statement of over 50 parameters or 4,096 bytes anew each time, which takes longer than a round trip.  A list is
     filled up by repeating its last value, which changes nothing inside IN.
     """
     ordered = sorted(set(values))
-    largest = _CHUNK_SIZES[-1]
+    sizes = [size for size in _CHUNK_SIZES if size * columns <= _CHUNK_SIZES[-1]]
+    largest = sizes[-1]
     for start in range(0, len(ordered), largest):
         chunk = ordered[start : start + largest]
-        size = next(size for size in _CHUNK_SIZES if size >= len(chunk))
+        size = next(size for size in sizes if size >= len(chunk))
         yield chunk + chunk[-1:] * (size - len(chunk))
 
 

@@ -42,6 +42,31 @@ def test_a_meter_that_fails_stops_no_result_from_being_applied(world):
     world.until(lambda: meter.told >= 4)
 
 
+class _KeepingMeter:
+    def __init__(self):
+        self.told = []
+
+    def settled(self, record, outcome):
+        self.told.append((record, outcome))
+
+    def applied(self, seconds):
+        """Nothing of it is kept."""
+
+
+@pytest.mark.parametrize("kind", ["succeeded", "failed", "unknown"])
+def test_the_meter_is_told_of_an_operation_as_the_store_has_it(world, kind):
+    meter = _KeepingMeter()
+    world.manager.results.measured_by(meter)
+    made = world.create()
+    world.ask(made)
+    code = {"succeeded": None, "failed": "conflict", "unknown": "outcome_unknown"}[kind]
+    outcome = seen(world.record(made), "running") if kind == "succeeded" else Outcome(kind=OutcomeKind(kind), code=code)
+    world.report(made, outcome)
+    world.until(lambda: meter.told)
+    assert meter.told == [(world.record(made), world.record(made).outcome)]
+    assert world.record(made).state == kind
+
+
 def test_the_same_question_gets_the_same_grant(world):
     made = world.create()
     question = question_of(world.record(made), "q-same")
