@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from typing import Annotated
 
 from msgspec import Meta
@@ -123,6 +124,7 @@ SECRET_FIELDS = frozenset({"user_data", "password", "ticket"})
 _SECRET_ENDINGS = ("_secret", "_password", "_token")
 
 
+@functools.lru_cache(maxsize=1024)
 def is_secret(field: str) -> bool:
     """Whether a field of that name holds a secret, also one of a newer release; new secrets get such a name."""
     return field in SECRET_FIELDS or field.endswith(_SECRET_ENDINGS)

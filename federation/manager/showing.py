@@ -10,6 +10,8 @@ from federation.contract.fields import is_secret
 _LOGIN_IN_URL = re.compile(r"(?<=://)[^/?#\s]+@")
 _QUERY_OF_URL = re.compile(r"(?<=[a-z]://)([^?#\s]*\?)[^#\s]+")
 _HIDDEN = "***"
+_PLAIN = frozenset({int, float, bool, type(None)})
+"""Most values of a long list, and none of them a secret."""
 
 
 def without_secrets(value: Any, field: str = "") -> Any:
@@ -18,7 +20,7 @@ def without_secrets(value: Any, field: str = "") -> Any:
     A URL that somebody has signed, so that whoever has it may read or write there, is signed in its query.
     """
     if isinstance(value, dict):
-        return {name: without_secrets(child, name) for name, child in value.items()}
+        return {name: child if type(child) in _PLAIN else without_secrets(child, name) for name, child in value.items()}
     if isinstance(value, list | tuple):
         return [without_secrets(child, field) for child in value]
     if not isinstance(value, str) or field == "text":

@@ -14,6 +14,7 @@ from federation.store.session import Session, insert_unless_there
 from federation.store.tables import CLUSTERS, INSTANCES
 
 _INSTANCE = INSTANCES.c
+_NAMES = tuple(_INSTANCE.keys())
 _ONE = select(INSTANCES).where(_INSTANCE.id == bindparam("id"))
 _LOCKED_ONE = _ONE.with_for_update(key_share=True)
 _MANY = select(INSTANCES).where(_INSTANCE.id.in_(bindparam("ids", expanding=True)))
@@ -133,17 +134,18 @@ def _observed_row(instance: InstanceRecord) -> dict[str, Any]:
 
 
 def _instance(row: Any) -> InstanceRecord:
+    values = dict(zip(_NAMES, row, strict=True))  # several times faster than asking the row for each of them
     return InstanceRecord(
-        id=row.id,
-        name=row.name,
-        cluster=row.cluster,
-        node=row.node,
-        vcpus=row.vcpus,
-        memory_bytes=row.memory_bytes,
-        spec=dict_of(row.spec),
-        state=row.state,
-        observed=None if row.observed is None else dict_of(row.observed),
-        parked_by=row.parked_by,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
+        id=values["id"],
+        name=values["name"],
+        cluster=values["cluster"],
+        node=values["node"],
+        vcpus=values["vcpus"],
+        memory_bytes=values["memory_bytes"],
+        spec=dict_of(values["spec"]),
+        state=values["state"],
+        observed=None if values["observed"] is None else dict_of(values["observed"]),
+        parked_by=values["parked_by"],
+        created_at=values["created_at"],
+        updated_at=values["updated_at"],
     )

@@ -13,6 +13,7 @@ from federation.store.session import Session
 from federation.store.tables import CLUSTERS, KEYS, OPERATIONS
 
 _OPERATION = OPERATIONS.c
+_NAMES = tuple(_OPERATION.keys())
 _ONE = select(OPERATIONS).where(_OPERATION.id == bindparam("id"))
 _MANY = select(OPERATIONS).where(_OPERATION.id.in_(bindparam("ids", expanding=True)))
 _CLUSTER_NAMES = select(CLUSTERS.c.name)
@@ -76,32 +77,33 @@ class OperationRows(Session):
 
 
 def record_of_row(row: Any) -> OperationRecord:
-    """An operation from all columns of its row."""
+    """An operation from all columns of its row, in the table's order."""
+    values = dict(zip(_NAMES, row, strict=True))  # several times faster than asking the row for each of them
     return OperationRecord(
-        id=row.id,
-        cluster=row.cluster,
-        name=row.name,
-        revision=row.revision,
-        key=row.key,
-        sequence=row.sequence,
-        partition=row.partition,
-        state=OperationState(row.state),
-        arguments=dict_of(row.arguments),
-        release=row.release,
-        submitted_at=row.submitted_at,
-        deadline=row.deadline,
-        round=row.round,
-        attempt=row.attempt,
-        worker=row.worker,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        cancel_requested=row.cancel_requested,
-        percent=row.percent,
-        stage=row.stage,
-        outcome=outcome_of(row.outcome),
-        resolution=row.resolution,
-        requested_by=row.requested_by,
-        asked_revision=row.asked_revision,
+        id=values["id"],
+        cluster=values["cluster"],
+        name=values["name"],
+        revision=values["revision"],
+        key=values["key"],
+        sequence=values["sequence"],
+        partition=values["partition"],
+        state=OperationState(values["state"]),
+        arguments=dict_of(values["arguments"]),
+        release=values["release"],
+        submitted_at=values["submitted_at"],
+        deadline=values["deadline"],
+        round=values["round"],
+        attempt=values["attempt"],
+        worker=values["worker"],
+        started_at=values["started_at"],
+        finished_at=values["finished_at"],
+        cancel_requested=values["cancel_requested"],
+        percent=values["percent"],
+        stage=values["stage"],
+        outcome=outcome_of(values["outcome"]),
+        resolution=values["resolution"],
+        requested_by=values["requested_by"],
+        asked_revision=values["asked_revision"],
     )
 
 
