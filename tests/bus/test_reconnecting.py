@@ -134,6 +134,30 @@ def test_an_exclusive_queue_comes_back_once_the_broker_has_buried_the_connection
     assert proxy.accepted == 2  # the refusals in between cost no connection
 
 
+def test_a_binding_that_the_broker_buries_with_an_older_queue_of_that_name_is_made_again(
+    rabbitmq, bus_rabbitmq_url, opened, name
+):
+    """As a cluster does that finds a node dead: the queue is declared anew before the old one's bindings are deleted."""
+    if rabbitmq.external_url:
+        pytest.skip("bindings can only be taken away behind our back on our own broker")
+    link = opened(bus_rabbitmq_url)
+    place = Place(link, name)
+    exchange, _, binding = place.items()
+    link.declare([exchange, Queue(name, durable=False, exclusive=True), binding])
+    told = threading.Event()
+    link.on_reconnect(told.set)
+    link.break_connection()
+    assert told.wait(20)
+    host = parse_address(bus_rabbitmq_url).virtual_host
+    source, target = (
+        f'{{resource, <<"{host}">>, {kind}, <<"{each}">>}}'
+        for kind, each in (("exchange", exchange.name), ("queue", name))
+    )
+    rabbitmq.ctl("eval", f'rabbit_binding:remove({{binding, {source}, <<"key">>, {target}, []}}, <<"tests">>).')
+    assert place.send(b"nobody is bound").results == [PublishResult.RETURNED]
+    eventually(lambda: place.send(b"x").results == [PublishResult.CONFIRMED], "it is bound again", seconds=15)
+
+
 @pytest.mark.slow
 def test_a_peer_that_falls_silent_is_noticed_by_heartbeats(proxied_url, proxy, opened):
     link = opened(f"{proxied_url}?heartbeat=1&reconnect_max=0.2")

@@ -55,6 +55,18 @@ class Declarations:
         failed, self.to_repair = self.to_repair, []
         self._declare_what_can_be(wire, limited, failed)
 
+    def bind_again(self, wire: Wire, limited: Limited) -> None:
+        """Bind our exclusive queues once more; what fails is kept in ``to_repair``.
+
+        A node of the broker that is found dead is buried by the others with its exclusive queues, each of them in two steps:
+        the queue, then its bindings.  A queue of the same name that was declared and bound between the two lives on
+        without its bindings, and nobody is told.
+        """
+        exclusive = {item.name for item in self._items.values() if isinstance(item, Queue) and item.exclusive}
+        bindings = [item for item in self._items.values() if isinstance(item, Binding) and item.queue in exclusive]
+        if bindings:
+            self._declare_what_can_be(wire, limited, bindings)
+
     def _declare_what_can_be(self, wire: Wire, limited: Limited, items: Sequence[Item]) -> None:
         """All at once; on a refusal or silence, halves, down to the item at fault."""
         try:
