@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from federation.bus.amqp.wire import Limited, Wire, WireChannel, on_fresh_channel
-from federation.bus.errors import BrokerRefused, BusTimeout
+from federation.bus.errors import BrokerRefused, BusError, BusTimeout
 from federation.bus.link import Binding, Exchange, Queue
 
 LOG = logging.getLogger(__name__)
@@ -55,17 +55,29 @@ class Declarations:
         failed, self.to_repair = self.to_repair, []
         self._declare_what_can_be(wire, limited, failed)
 
-    def bind_again(self, wire: Wire, limited: Limited) -> None:
-        """Bind our exclusive queues once more; what fails is kept in ``to_repair``.
+    def see_to_exclusive_queues(self, wire: Wire, limited: Limited) -> None:
+        """Bind our exclusive queues once more; raises BusError when one is gone, for its consumers are then, too.
 
-        A node of the broker that is found dead is buried by the others with its exclusive queues, each of them in two steps:
-        the queue, then its bindings.  A queue of the same name that was declared and bound between the two lives on
-        without its bindings, and nobody is told.
+        A node of the broker that is found dead is buried by the others with its exclusive queues, and then their bindings, by
+        name.  A queue of that name that was declared and bound meanwhile loses its bindings, or all that leads to it, while
+        its consumer stands and is told nothing.
         """
-        exclusive = {item.name for item in self._items.values() if isinstance(item, Queue) and item.exclusive}
-        bindings = [item for item in self._items.values() if isinstance(item, Binding) and item.queue in exclusive]
-        if bindings:
-            self._declare_what_can_be(wire, limited, bindings)
+        names = {item.name for item in self._items.values() if isinstance(item, Queue) and item.exclusive}
+        bindings = [item for item in self._items.values() if isinstance(item, Binding) and item.queue in names]
+
+        def look(channel: WireChannel) -> None:
+            for name in names:
+                channel.queue_declare(name, passive=True)
+            _declare_all(channel, bindings)
+
+        try:
+            with limited(_SILENCE_SECONDS):
+                on_fresh_channel(wire, look)
+        except (BrokerRefused, BusTimeout) as error:
+            if isinstance(error, BrokerRefused) and error.code == NOT_FOUND:
+                raise BusError(f"the broker has buried a queue of this connection: {error}") from error
+            LOG.warning("exclusive queues cannot be bound again for now: %s", error)
+            self.to_repair.extend(bindings)
 
     def _declare_what_can_be(self, wire: Wire, limited: Limited, items: Sequence[Item]) -> None:
         """All at once; on a refusal or silence, halves, down to the item at fault."""

@@ -27,7 +27,7 @@ from federation.bus.errors import BrokerRefused, BusError, BusTimeout, BusUnavai
 
 LOG = logging.getLogger(__name__)
 _GOODBYE_SECONDS = 1.0
-_BIND_AGAIN_AFTER = (1.0, 4.0, 15.0, 60.0)
+_LOOK_AGAIN_AFTER = (1.0, 4.0, 15.0, 60.0)
 """Seconds, one behind the other: a dead node is noticed after 60 s at the latest, by RabbitMQ's defaults."""
 _STEADY_SECONDS = 5.0
 """A connection that stood this long has earned a quick first reconnect."""
@@ -203,7 +203,7 @@ class Engine:
         if self._started.done():
             self._announced = False
             self.announce_if_standing()
-            self._bind_again_later(wire, _BIND_AGAIN_AFTER)
+            self._look_again_later(wire, _LOOK_AGAIN_AFTER)
             return
         for defect in known_defects(self.broker_version or ""):
             LOG.warning("%s has a known defect: %s", self.broker_version, defect)
@@ -218,24 +218,24 @@ class Engine:
                 self.loop.later(backoff.next(), repair)
             else:
                 self.announce_if_standing()
-                self._bind_again_later(self.wire, _BIND_AGAIN_AFTER)
+                self._look_again_later(self.wire, _LOOK_AGAIN_AFTER)
 
         self.loop.later(backoff.next(), repair)
 
-    def _bind_again_later(self, wire: Wire, pauses: tuple[float, ...]) -> None:
-        """For as long as the broker may be burying what stood before; a repair begins anew."""
+    def _look_again_later(self, wire: Wire, pauses: tuple[float, ...]) -> None:
+        """For as long as the broker may be burying what stood before; a repair begins anew, and so does a lost queue."""
 
-        def bind_again() -> None:
+        def look() -> None:
             if self.wire is not wire or self.declarations.to_repair:
                 return
-            self.declarations.bind_again(wire, self.loop.limited)
+            self.declarations.see_to_exclusive_queues(wire, self.loop.limited)
             if self.declarations.to_repair:
                 self._repair_later(Backoff(self.address.options.reconnect_max))
             else:
-                self._bind_again_later(wire, pauses[1:])
+                self._look_again_later(wire, pauses[1:])
 
         if pauses:
-            self.loop.later(pauses[0], bind_again)
+            self.loop.later(pauses[0], look)
 
     def _open_publishing(self) -> None:
         wire = self._connection
