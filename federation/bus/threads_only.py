@@ -1,8 +1,8 @@
 """oslo.messaging, imported so that it brings no eventlet with it.
 
 oslo.messaging imports oslo.service, which loads its eventlet backend unless told otherwise, and futurist, which loads eventlet
-wherever it is installed.  Everything here runs on threads, and eventlet would be more than half of the time and of the
-modules that the import takes.  A process that has chosen before, by importing oslo.messaging or eventlet itself, is left
+wherever it is installed.  Everything here runs on threads, and eventlet would be more than half of the time that the import
+takes, and two of five modules.  A process that has chosen before, by importing oslo.messaging or eventlet itself, is left
 as it is; eventlet can be imported as ever afterwards.
 """
 
