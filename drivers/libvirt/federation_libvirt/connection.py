@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import libvirt
@@ -166,6 +167,19 @@ def drop_copy(_context: object, _error: object) -> None:
     """Do not print: libvirt writes every error to standard error as well as raising it, and the raised one is enough."""
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is done while a long change lasts.
+
+    ``tell`` is called again and again; an error that it raises ends the operation.  Then ``give_up`` is called again and
+    again, until the change has come to its end or ``give_up`` returns true: the host may not have begun the change yet
+    when it is first asked to stop it.
+    """
+
+    tell: Callable[[], None]
+    give_up: Callable[[], bool]
+
+
 class Link:
     """One host: asks and changes through a connection that comes back by itself."""
 
@@ -214,9 +228,9 @@ class Link:
         act: Callable[[Native], Answer],
         *,
         seconds: float | None = None,
-        meanwhile: Callable[[], None] | None = None,
+        watch: Watch | None = None,
     ) -> Answer:
-        """Change something on the host, after asking for leave; ``meanwhile`` is called while it lasts.
+        """Change something on the host, after asking for leave, with somebody who watches it while it lasts.
 
         Raises HypervisorUnreachable when the connection breaks (the change may have been made), OutcomeUnknown when no
         answer comes within ``seconds``, else what ``faults`` makes of libvirt's error.
@@ -225,7 +239,7 @@ class Link:
         connection = self._connect()
         attempt.guard()
         try:
-            return self._perform(what, act, connection, limit, meanwhile)
+            return self._perform(what, act, connection, limit, watch)
         except TimeoutError as error:
             self._drop(connection)
             raise OutcomeUnknown(
@@ -245,7 +259,7 @@ class Link:
         function: Callable[[Native], Answer],
         connection: Native,
         limit: float,
-        meanwhile: Callable[[], None] | None = None,
+        watch: Watch | None = None,
     ) -> Answer:
         if len(self._unanswered) >= UNANSWERED_LIMIT:
             raise HypervisorUnreachable(
@@ -257,7 +271,7 @@ class Link:
             target=self._fulfil, args=(future, function, connection), name=f"libvirt-{self.node}", daemon=True
         ).start()
         try:
-            return _wait(future, limit, meanwhile)
+            return _wait(future, limit, watch)
         except libvirt.libvirtError as error:
             raise self._translated(error, what) from error
 
@@ -320,17 +334,32 @@ class Link:
         )
 
 
-def _wait(future: Future[Answer], limit: float, meanwhile: Callable[[], None] | None) -> Answer:
-    if meanwhile is None:
+def _wait(future: Future[Answer], limit: float, watch: Watch | None) -> Answer:
+    if watch is None:
         return future.result(limit)
     end = time.monotonic() + limit
-    while not future.done():
-        left = end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        meanwhile()
-        _settle(future, min(left, _POLL_SECONDS))
+    while _goes_on(future, end):
+        try:
+            watch.tell()
+        except OperationError:
+            _give_up(future, end, watch)
+            raise
+        _settle(future, min(_POLL_SECONDS, max(end - time.monotonic(), 0.0)))
     return future.result(0)
+
+
+def _give_up(future: Future[Any], end: float, watch: Watch) -> None:
+    while _goes_on(future, end) and not watch.give_up():
+        _settle(future, _POLL_SECONDS)
+
+
+def _goes_on(future: Future[Any], end: float) -> bool:
+    """Whether the answer has not come yet; raises TimeoutError when it is too late for it."""
+    if future.done():
+        return False
+    if time.monotonic() >= end:
+        raise TimeoutError
+    return True
 
 
 def _settle(future: Future[Any], seconds: float) -> None:

@@ -26,7 +26,7 @@ from federation.contract.errors import (
 from federation.contract.instances import Instance, PowerState
 from federation_libvirt import connection, device_xml, domain_xml, facts, names, ownership
 from federation_libvirt.attempt import Attempt
-from federation_libvirt.connection import Native
+from federation_libvirt.connection import Native, Watch
 from federation_libvirt.facts import Look, VolumeFacts
 from federation_libvirt.host import Host
 from federation_libvirt.ownership import Ownership
@@ -183,11 +183,11 @@ class Machine:
     def save(self, attempt: Attempt, meanwhile: Callable[[], None]) -> None:
         """Save its memory and stop it; it will run when it comes back, even if it was paused.
 
-        ``meanwhile`` is called while it lasts; what it raises leaves the save going on.
+        ``meanwhile`` is called while it lasts; when that ends the operation, the save is given up.
         """
         flags = connection.SAVE_RUNNING
         step = _Step("save the memory of", lambda d: d.managedSave(flags), PowerState.SUSPENDED, slow=True)
-        self._reach(attempt, step, meanwhile)
+        self._reach(attempt, step, self.watch(attempt, meanwhile))
 
     def job_percent(self) -> float | None:
         """How far the job has come that is under way, None when there is none or nobody knows."""
@@ -205,11 +205,28 @@ class Machine:
         except InvalidState:
             return
 
+    def watch(self, attempt: Attempt, tell: Callable[[], None]) -> Watch:
+        """For a change that libvirt knows as a job: given up, it is aborted once it has begun, and waited for."""
+        return Watch(tell, lambda: self._abort_begun(attempt))
+
+    def _abort_begun(self, attempt: Attempt) -> bool:
+        try:
+            if self.look().busy:
+                self.abort_job(attempt)
+        except NotFound:
+            logger.info("%s: %s has left, there is nothing to give up", self.host.node, self.instance)
+        return False
+
     def undefine(self, attempt: Attempt) -> None:
         """Remove the definition with all that libvirt keeps beside it; NotFound when it is gone."""
         self.act(attempt, "undefine", lambda d: d.undefineFlags(connection.UNDEFINE_ALL))
 
-    def _reach(self, attempt: Attempt, step: _Step, meanwhile: Callable[[], None] | None = None) -> None:
+    def _reach(
+        self,
+        attempt: Attempt,
+        step: _Step,
+        watch: Watch | None = None,
+    ) -> None:
         """Change it; an error counts for nothing when it is where it should be: an older call was faster."""
         limit = self.host.settings.timeouts.save_seconds if step.slow else None
         try:
@@ -218,7 +235,7 @@ class Machine:
                 f"{step.verb} {self.instance}",
                 lambda c: step.act(self._find(c)),
                 seconds=limit,
-                meanwhile=meanwhile,
+                watch=watch,
             )
         except (InvalidState, HypervisorRefused, TimedOut, Conflict) as error:
             if error is attempt.interruption:
@@ -233,11 +250,15 @@ class Machine:
         act: Callable[[Native], object],
         *,
         seconds: float | None = None,
-        meanwhile: Callable[[], None] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """Make one change on the virDomain; raises as ``Link.change`` does, NotFound when it is gone."""
         self._link.change(
-            attempt, f"{verb} {self.instance}", lambda c: act(self._find(c)), seconds=seconds, meanwhile=meanwhile
+            attempt,
+            f"{verb} {self.instance}",
+            lambda c: act(self._find(c)),
+            seconds=seconds,
+            watch=watch,
         )
 
     def _find(self, native: Native) -> Native:

@@ -161,13 +161,11 @@ def _go_live(attempt: Attempt, way: _Way, transferred: Transfer, owner: ownershi
             "migrate",
             lambda d: d.migrateToURI3(uri, parameters, flags),
             seconds=_settings(way).timeouts.migrate_seconds,
-            meanwhile=lambda: _report(attempt, way.source),
+            watch=way.source.watch(attempt, lambda: _report(attempt, way.source)),
         )
     except (HypervisorUnreachable, OutcomeUnknown):
         raise
     except OperationError as error:
-        if error is attempt.interruption and way.source.exists():
-            way.source.abort_job(attempt)
         _wait_for_job(attempt, way)
         if way.source.exists() or not way.target.exists():
             raise

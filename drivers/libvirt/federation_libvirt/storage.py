@@ -12,7 +12,7 @@ from functools import partial
 
 from federation.contract.errors import HypervisorRefused, InvalidState, NotSupported, OperationError
 from federation_libvirt.attempt import Attempt
-from federation_libvirt.connection import VOLUME_PHYSICAL, Link, Native
+from federation_libvirt.connection import VOLUME_PHYSICAL, Link, Native, Watch
 from federation_libvirt.domain_xml import parse
 from federation_libvirt.faults import code_of
 
@@ -205,10 +205,10 @@ class Pool:
         )
         return found
 
-    def clone(self, attempt: Attempt, wanted: Clone, meanwhile: Callable[[], None], seconds: float) -> None:
-        """Copy a disk into a new volume that stands on no other file; ``meanwhile`` is called while it lasts.
+    def clone(self, attempt: Attempt, wanted: Clone, tell: Callable[[], None], seconds: float) -> None:
+        """Copy a disk into a new volume that stands on no other file; ``tell`` is called while it lasts.
 
-        What ``meanwhile`` raises leaves the copy going on; ``delete`` waits for its end.
+        When ``tell`` ends the operation, the copy goes on if the node has begun it; ``delete`` waits for its end.
         """
         source, volume = wanted.source, _volume(wanted.name, 0, wanted.format, _MODES[wanted.template])
         text = ET.tostring(volume, encoding="unicode")
@@ -218,7 +218,13 @@ class Pool:
             self._find(connection).createXMLFrom(text, original, 0)
 
         what = f"copy volume {source.name} to {wanted.name}"
-        self._link.change(attempt, what, copy, seconds=seconds, meanwhile=meanwhile)
+        self._link.change(
+            attempt,
+            what,
+            copy,
+            seconds=seconds,
+            watch=Watch(tell, lambda: self.length(wanted.name) is not None),
+        )
 
     def resize(self, attempt: Attempt, name: str, size_bytes: int) -> None:
         """Make the disk in a volume that no running machine uses larger."""
