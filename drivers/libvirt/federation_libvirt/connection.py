@@ -306,7 +306,7 @@ class Link:
     def _open_once(self) -> Native:
         limit = self._timeouts.connect_seconds
         try:
-            connection = self._perform("connect", lambda _: libvirt.open(self._uri), None, limit)
+            connection = self._perform("connect", lambda _: self._open_native(), None, limit)
         except (PermissionDenied, HypervisorUnreachable):
             raise
         except TimeoutError as error:
@@ -315,8 +315,12 @@ class Link:
             ) from error
         except OperationError as error:
             raise HypervisorUnreachable(error.message, **error.detail) from error
-        connection.setKeepAlive(self._timeouts.keepalive_seconds, KEEPALIVE_COUNT)
         logger.info("connected to %s at %s", self.node, without_password(self._uri))
+        return connection
+
+    def _open_native(self) -> Native:
+        connection = libvirt.open(self._uri)
+        connection.setKeepAlive(self._timeouts.keepalive_seconds, KEEPALIVE_COUNT)
         return connection
 
     def _drop(self, connection: Native) -> None:
@@ -325,6 +329,9 @@ class Link:
             self._connections.pop("open", None)
 
     def _translated(self, error: libvirt.libvirtError, what: str) -> OperationError:
+        if error.get_error_code() is None:
+            # Seen under load: the call has failed and libvirt keeps no reason, as if the connection had gone.
+            return HypervisorUnreachable(f"{self.node}: {what}: {error}; libvirt gives no reason", node=self.node)
         return translate(
             _CODES.get(error.get_error_code(), "VIR_ERR_UNLISTED"),
             _DOMAINS.get(error.get_error_domain(), ""),
