@@ -31,7 +31,7 @@ demo-real: $(VENV)/.all parts ## The same main job on RabbitMQ, libvirt and a re
 
 test: $(VENV)/.all parts ## Every test, on real parts
 	$(BIN)/python -m pytest -n 2 -m "not ($(REAL)) and not fuzz and not kit"
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "($(REAL)) and not kit"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "($(REAL)) and not kit"
 	$(BIN)/python -m pytest -n 4 --dist loadgroup -m kit -k "$(KIT_IN_TEST)"
 
 test-containers: ## Build the images, bring up docker-compose.yml's demo, use it, scale it, kill every process of it: half an hour

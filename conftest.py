@@ -3,6 +3,7 @@
 import logging
 import sys
 import types
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,3 +32,9 @@ def _levels_of_logging() -> Iterator[None]:
     yield
     for logger, level in zip(_LOGGERS, _LEVELS, strict=True):
         logger.setLevel(level)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with the most slow tests come first: handed out file by file, none of them is then left for the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import libvirt
 import pytest
 import sqlalchemy
 from parts.broker_files import has_saved_queue
+from parts.processes import REAPER, is_alive, launch_reaped
 from parts.state import PartMissingError, free_ports, wait_until
 
 COMMAND = [sys.executable, str(Path(__file__).resolve().parent / "parts")]
@@ -168,3 +170,21 @@ def run_pytest(folder, required):
     env |= {"FEDERATION_REQUIRE_PARTS": required, "FEDERATION_PARTS_DIR": str(folder / "parts")}
     command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", str(folder)]
     return subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder, check=False, timeout=120)
+
+
+def test_what_a_server_leaves_behind_is_collected_at_once(tmp_path):
+    told = tmp_path / "pids"
+    script = 'sleep 60 & echo "$! $$" >"$1"'
+    server = launch_reaped(["sh", "-c", script, "sh", str(told)], tmp_path / "log")
+    wait_until(lambda: told.exists() and told.read_text().endswith("\n"), 10, "the server to start another")
+    orphan, pid = map(int, told.read_text().split())
+    assert server["pid"] == pid
+    wait_until(lambda: not is_alive(server), 10, "the server to end")
+
+    def parent_of_orphan() -> str:
+        status = Path(f"/proc/{orphan}/status").read_text()
+        return Path(f"/proc/{status.split('PPid:')[1].split()[0]}/cmdline").read_text()
+
+    wait_until(lambda: str(REAPER) in parent_of_orphan(), 10, "the orphan to be adopted")
+    os.kill(orphan, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{orphan}").exists(), 1, "the orphan to be collected", step=0.01)

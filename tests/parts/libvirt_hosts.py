@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from parts.debian import install, require_root
-from parts.processes import end, identify, is_alive, kill, launch, run, send
+from parts.processes import end, identify, is_alive, kill, launch_reaped, run, send
 from parts.state import PartMissingError, instance_folder, locked, read_facts, remove_folder, wait_until, write_facts
 
 HOSTS = 2
@@ -202,13 +202,13 @@ class LibvirtHosts:
         base = Path(host["folder"])
         for fixed in FIXED:
             Path(fixed).mkdir(parents=True, exist_ok=True)
-        self._launch_one(host, "virtlogd", "--config", "/etc/libvirt/virtlogd.conf")
-        self._launch_one(host, "libvirtd", "--config", "/etc/libvirt/libvirtd.conf")
+        self._launch_one(host, "virtlogd")
+        self._launch_one(host, "libvirtd")
         write_facts(self.folder, facts)
         wait_until(lambda: _answers(host), 60, f"libvirtd of {host['name']}, see {base / 'libvirtd.out'}", step=0.3)
 
     @staticmethod
-    def _launch_one(host: dict[str, Any], daemon: str, *arguments: str) -> None:
+    def _launch_one(host: dict[str, Any], daemon: str) -> None:
         if is_alive(host[daemon]):
             return
         program = shutil.which(daemon, path=f"/usr/sbin:/sbin:{os.defpath}")
@@ -217,8 +217,9 @@ class LibvirtHosts:
         base = Path(host["folder"])
         pid_file = f"/run/libvirt/{daemon}.pid"
         enter = ["unshare", "--mount", "--uts", "--propagation", "private", "sh", "-ec", ENTER_HOST, "sh"]
-        command = [*enter, str(base), host["name"], program, *arguments, "--pid-file", pid_file]
-        host[daemon] = launch(command, base / f"{daemon}.out")
+        configuration = f"/etc/libvirt/{daemon}.conf"
+        command = [*enter, str(base), host["name"], program, "--config", configuration, "--pid-file", pid_file]
+        host[daemon] = launch_reaped(command, base / f"{daemon}.out")
 
     @staticmethod
     def _end_machines(host: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +18,34 @@ from parts.state import PartMissingError, wait_until
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+REAPER = Path(__file__).with_name("reaper.py")
+
 
 def launch(argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> dict[str, int]:
     """Start a server in a session of its own, its output appended to `log`; returns what identifies it."""
+    return identify(_open(argv, log, env).pid)
+
+
+def launch_reaped(argv: Sequence[str], log: Path) -> dict[str, int]:
+    """Like launch, below a process that collects at once whatever the server leaves behind."""
+    read, write = os.pipe()
+    with os.fdopen(read) as told:
+        try:
+            _open([sys.executable, str(REAPER), str(write), *argv], log, pass_fds=[write])
+        finally:
+            os.close(write)
+        pid = told.read()
+    if not pid:
+        raise PartMissingError(f"{argv[0]} did not start, see {log}")
+    return identify(int(pid))
+
+
+def _open(
+    argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -30,8 +53,8 @@ def launch(argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None)
             env=dict(env) if env is not None else None,
             start_new_session=True,
             cwd="/",
+            pass_fds=pass_fds,
         )
-    return identify(process.pid)
 
 
 def identify(pid: int) -> dict[str, int]:
