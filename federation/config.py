@@ -29,7 +29,12 @@ _COMMON = [
         secret=True,
         help="URL of the broker: federation://user:password@host:port,host2:port/vhost, or federation+memory://NAME.",
     ),
-    cfg.FloatOpt("timeout", default=15.0, min=0.1, help="Seconds that a command waits for the manager's answer."),
+    cfg.FloatOpt(
+        "timeout",
+        default=15.0,
+        min=0.1,
+        help="Seconds that a command waits for the broker, and for the manager's answer.",
+    ),
 ]
 _MANAGER = [
     cfg.StrOpt(

@@ -16,11 +16,11 @@ from federation.protocol.queries import QueryReply, error_from_wire
 _CONNECT_TIMEOUT = 10.0
 
 
-def check_broker(broker_url: str) -> None:
-    """Fail at once, with what each host said, instead of waiting for an answer that cannot come; raises BusError."""
+def check_broker(broker_url: str, timeout: float) -> None:
+    """Fail with what each host said, instead of waiting for an answer that cannot come; raises BusError."""
     link = open_link(broker_url, "federation command")
     try:
-        link.start(_CONNECT_TIMEOUT)
+        link.start(min(timeout, _CONNECT_TIMEOUT))
     finally:
         link.close(1.0)
 
@@ -29,9 +29,9 @@ class ManagerClient:
     """Calls a manager's door over the bus: for the command line; raises BusError when the broker cannot be reached."""
 
     def __init__(self, broker_url: str, timeout: float = 15.0, asker: str | None = None) -> None:
-        """``asker`` is who asks, for the manager's audit log."""
+        """``timeout``: seconds for one answer, and for reaching the broker; ``asker`` asks, for the manager's audit log."""
         prepare_types()
-        check_broker(broker_url)
+        check_broker(broker_url, timeout)
         self._rpc = Rpc(broker_url)
         self._timeout = timeout
         self._asked = {} if asker is None else {"asked": {"by": asker}}

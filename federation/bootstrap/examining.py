@@ -6,7 +6,6 @@ import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
 
-from federation.bootstrap.topics import START_TIMEOUT
 from federation.bus import topology
 from federation.bus.broker_versions import known_defects
 from federation.bus.connect import open_link
@@ -28,11 +27,11 @@ class BrokerFacts:
     dead_letters: int
 
 
-def examine_broker(url: str) -> BrokerFacts:
-    """Connect and look; raises BusUnavailable, AddressError."""
+def examine_broker(url: str, timeout: float) -> BrokerFacts:
+    """Connect within ``timeout`` seconds and look; raises BusUnavailable, AddressError."""
     link = open_link(url, "federation doctor")
     try:
-        link.start(START_TIMEOUT)
+        link.start(timeout)
         version = link.broker_version or "unknown broker"
         depths = [link.queue_depth(topology.results_queue(shard)) for shard in range(SHARDS)]
         dead = link.queue_depth(topology.DEAD_QUEUE)

@@ -102,7 +102,7 @@ def _broker(session: Session) -> tuple[Finding, BrokerFacts | None]:
     from federation.bootstrap.examining import examine_broker
 
     try:
-        facts = examine_broker(session.conf.broker)
+        facts = examine_broker(session.conf.broker, session.timeout)
     except Exception as error:  # noqa: BLE001 (whatever it is, it is the finding)
         next_move = "check --broker or FEDERATION_BROKER, and that the broker runs"
         return Finding("broker", "failed", str(error), next_move), None

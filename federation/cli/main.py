@@ -168,7 +168,10 @@ def _set_output(ctx: click.Context, _: click.Parameter, value: str | None) -> No
 )
 @click.option("--config", "config_file", type=click.Path(dir_okay=False, path_type=Path), help="Configuration file.")
 @click.option(
-    "--timeout", type=click.FloatRange(0.1), metavar="SECONDS", help="How long to wait for the manager's answer."
+    "--timeout",
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    help="How long to wait for the broker, and for the manager's answer.",
 )
 @click.option("--output", "-o", type=click.Choice(OUTPUTS), default="table", show_default=True)
 @click.option("--verbose", "-v", count=True, help="Say more on standard error; twice for everything.")

@@ -134,8 +134,8 @@ def test_json_is_json_everywhere(lab):
         (["worker", "--driver", "nothing", "--cluster", CLUSTER], 1, ["'nothing'", "simulated"]),
         (["worker", "drain", "nobody"], 3, ["not_found", "nobody"]),
         (["--config", "missing.conf", "cluster", "list"], 2, ["missing.conf", "not there"]),
-        (["--broker", "amqp://x:secret@127.0.0.1:1/", "cluster", "list"], 69, []),
-        (["--broker", "federation://x:secret@127.0.0.1:1/", "cluster", "list"], 69, ["127.0.0.1:1"]),
+        (["--timeout", "2", "--broker", "amqp://x:secret@127.0.0.1:1/", "cluster", "list"], 69, []),
+        (["--timeout", "2", "--broker", "federation://x:secret@127.0.0.1:1/", "cluster", "list"], 69, ["127.0.0.1:1"]),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else str(value),
 )  # fmt: skip
@@ -241,7 +241,7 @@ def test_the_doctor_names_what_is_missing_and_how_to_bring_it(lab, make_estate):
     assert done.returncode == 1
     assert "FAIL manager" in done.stdout
     assert "next: start one: federation manager" in done.stdout
-    lonely = lab.run("--broker", "federation://guest:guest@127.0.0.1:1/", "doctor")
+    lonely = lab.run("--timeout", "3", "--broker", "federation://guest:guest@127.0.0.1:1/", "doctor")
     assert lonely.returncode == 1
     assert "FAIL broker" in lonely.stdout
 

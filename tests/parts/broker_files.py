@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 USER = "federation"
 VHOST = "federation"
 PORTS_PER_NODE = 3
-# A test machine has few cores: idle schedulers sleep instead of spinning.
+# A test machine has few cores: idle schedulers sleep instead of spinning.  A channel looks every five seconds whether a
+# message is held for too long; RabbitMQ's own minute would only be waited for.
 ERLANG_ARGUMENTS = (
     "+sbwt none +sbwtdcpu none +sbwtdio none "
-    "-kernel inet_dist_use_interface {127,0,0,1} -kernel net_ticktime 8 -start_epmd false"
+    "-kernel inet_dist_use_interface {127,0,0,1} -kernel net_ticktime 8 -start_epmd false "
+    "-rabbit channel_tick_interval 5000"
 )
 
 
