@@ -10,7 +10,7 @@ import threading
 import time
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from federation.api import declared, fixed
 from federation.api.application import Application
@@ -24,14 +24,17 @@ _BACKLOG = 512
 _MAX_CONNECTIONS = 2048
 
 
-class PatientProtocol(H11Protocol):
-    """Gives a client a bounded time for a request's line and headers; uvicorn waits for them as long as it takes.
+class PatientProtocol(HttpToolsProtocol):
+    """Gives a client a bounded time, and a bounded length, for a request's line and headers; uvicorn has no bounds.
 
     A body's time is the application's business, the time between two requests is ``timeout_keep_alive``.
     """
 
     seconds = 30.0
+    longest_head = 64 * 1024
+    """Bytes; what comes at once is read whole (asyncio reads 256 KiB at most)."""
     _patience: asyncio.TimerHandle | None = None
+    _head: int | None = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
         """A client is here and has said nothing."""
@@ -41,7 +44,21 @@ class PatientProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """It has said something, maybe all of it."""
         super().data_received(data)
+        if self._head is not None:
+            self._head += len(data)
+            if self._head > self.longest_head and not self.transport.is_closing():
+                self.send_400_response(f"The request's line and headers are longer than {self.longest_head} bytes.")
         self._watch()
+
+    def on_message_begin(self) -> None:
+        """A request begins, which the parser tells."""
+        super().on_message_begin()
+        self._head = 0
+
+    def on_headers_complete(self) -> None:
+        """Its line and headers are here, which the parser tells."""
+        super().on_headers_complete()
+        self._head = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It has gone."""
@@ -49,7 +66,7 @@ class PatientProtocol(H11Protocol):
         self._rest()
 
     def _watch(self) -> None:
-        under_way = getattr(self, "cycle", None)  # None before the first request, which uvicorn's types do not say
+        under_way: RequestResponseCycle | None = self.cycle  # None before the first request
         if under_way is not None and not under_way.response_complete:
             self._rest()
         elif self._patience is None and not self.transport.is_closing():

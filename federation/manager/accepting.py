@@ -108,6 +108,7 @@ class _Looking:
         self._now = now
         self._clusters: dict[str, ClusterRecord | None] = {}
         self._capabilities: dict[str, Capabilities] = {}
+        self._lacking: dict[tuple[str, str], frozenset[str]] = {}
 
     def hold(self, names: set[str]) -> None:
         """Hold these clusters as they are, in the order in which everybody does."""
@@ -179,11 +180,18 @@ class _Looking:
         asked: str | None = getattr(fitted.request, "node", None)
         names = {name for name in (asked, instance.node if instance else None) if name is not None}
         for name in sorted(names) if needs else []:
-            record = self._transaction.node(cluster.name, name)
-            lacking = sorted(needs & subjects.node_facts(record.facts).lacks) if record else []
+            lacking = sorted(needs & self._lacking_on(cluster.name, name))
             if lacking:
                 message = f"{fitted.operation.name} needs the capability {lacking[0]}, which node {name!r} lacks"
                 raise NotSupported(message, node=name, capability=", ".join(lacking))
+
+    def _lacking_on(self, cluster: str, node: str) -> frozenset[str]:
+        """What a node cannot do although its cluster can; nothing when it is not known."""
+        place = (cluster, node)
+        if place not in self._lacking:
+            record = self._transaction.node(cluster, node)
+            self._lacking[place] = frozenset(subjects.node_facts(record.facts).lacks if record else ())
+        return self._lacking[place]
 
     def _capabilities_of(self, cluster: ClusterRecord) -> Capabilities:
         """What all workers of the cluster can do; of those that live, else of those that were there last."""

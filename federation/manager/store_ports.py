@@ -262,8 +262,8 @@ class AccessTables(Protocol):
     def add_token(self, token: TokenRecord) -> None:
         """Add, or raise AlreadyExists when the id is taken."""
 
-    def token(self, token: str) -> TokenRecord | None:
-        """One token by id."""
+    def tokens_by_id(self, ids: Collection[str]) -> dict[str, TokenRecord]:
+        """Those of these tokens that are there, by id."""
 
     def tokens(self) -> list[TokenRecord]:
         """All tokens by id, which is by age."""

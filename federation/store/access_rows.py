@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from federation.store.tables import REPLIES, TOKENS
 _TOKEN = TOKENS.c
 _REPLY = REPLIES.c
 _ONE = select(TOKENS).where(_TOKEN.id == bindparam("id"))
+_SOME = select(TOKENS).where(_TOKEN.id.in_(bindparam("ids", expanding=True)))
 _ALL = select(TOKENS).order_by(_TOKEN.id)
 _SAVED = select(REPLIES).where(_REPLY.token == bindparam("token"), _REPLY.idempotency_key == bindparam("key"))
 _IS_UNDER_WAY = _REPLY.status == SavedReply.UNDER_WAY
@@ -32,10 +34,9 @@ class AccessRows(Session):
         if self._row(insert_unless_there(self._dialect, TOKENS, _TOKEN.id), row) is None:
             raise AlreadyExists(f"there is a token {token.id} already", token=token.id)
 
-    def token(self, token: str) -> TokenRecord | None:
-        """One token by id."""
-        row = self._row(_ONE, {"id": token})
-        return None if row is None else _token(row)
+    def tokens_by_id(self, ids: Collection[str]) -> dict[str, TokenRecord]:
+        """Those of these tokens that are there, by id."""
+        return {row.id: _token(row) for row in self._rows_in(_SOME, "ids", ids)}
 
     def tokens(self) -> list[TokenRecord]:
         """All tokens by id, which is by age."""

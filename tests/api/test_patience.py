@@ -63,6 +63,41 @@ def test_a_client_that_never_ends_its_request_is_let_go(port, served_before, beg
         assert time.monotonic() - since >= 0.4
 
 
+@pytest.mark.parametrize(
+    "begun", [b"GET /", b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: ", b"GET / HTTP/1.1\r\nHost: x\r\n"]
+)
+@pytest.mark.parametrize("served_before", [False, True])
+def test_a_client_whose_headers_never_end_is_refused(port, begun, served_before):
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        if served_before:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            while not client.recv(1000).endswith(b"ok"):
+                continue
+        client.sendall(begun)
+        more = b"x" * 1000 if begun.endswith((b"/", b" ")) else b"X-More: " + b"x" * 990 + b"\r\n"
+        sent = 0
+        try:
+            while sent < 10 * PatientProtocol.longest_head:
+                sent += client.send(more)
+                time.sleep(0.001)
+        except OSError:
+            assert sent >= PatientProtocol.longest_head
+        else:
+            pytest.fail("it may go on for ever")
+
+
+def test_a_body_and_a_second_request_do_not_count_as_headers(port):
+    body = b"x" * 100_000
+    request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + body
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        for _ in range(3):
+            client.sendall(request)
+            answered = b""
+            while not answered.endswith(b"ok"):
+                answered += client.recv(1000)
+            assert answered.startswith(b"HTTP/1.1 200")
+
+
 def test_a_stream_ends_before_it_tells_anything_to_a_token_that_was_revoked(installation, operator):
     operation = create(operator, "watched-by-one-who-left", "idle")
     token, identity = installation.token("reader")

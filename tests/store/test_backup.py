@@ -220,7 +220,7 @@ def test_after_a_restore_nothing_is_unsettled_and_every_cluster_wants_an_epoch_t
         )
         assert all(transaction.instance(key).parked_by == facts[key].parked_by for key in "abc")
         assert transaction.unpublished(range(32), 10) == []
-        assert transaction.token(TOKEN.id).revoked_at is not None
+        assert transaction.tokens_by_id([TOKEN.id])[TOKEN.id].revoked_at is not None
         late = {o.id: o for o in transaction.operation_records(key="b")}
         assert sum("hunter2" in str(o.arguments) for o in late.values()) == 1  # the first may have to be sent again
     restored.close()
