@@ -27,6 +27,7 @@ from rig import Rig, nothing_driver, rig
 from tables import show
 
 from federation.bootstrap.interfaces import REST, InterfaceSettings, start_interface
+from federation.bootstrap.memory import settle_memory
 from federation.manager.access import new_token
 from federation.protocol.records import InstanceRecord, Role, TokenRecord
 
@@ -96,6 +97,7 @@ def _served(here: Rig) -> Iterator[Any]:
             raise SystemExit(f"{len(result['bad'])} answers were wrong, the first: {result['bad'][0]}")
         return result
 
+    settle_memory()  # as the command does
     try:
         yield ask
     finally:

@@ -45,6 +45,7 @@ class Application:
         self._served = served
         self._handling = Handling(served.ask, served.access)
         self._quick = Pool("use cases", threads=32, waiting=256)
+        self._reads = Pool("reads", threads=4, waiting=256)
         self._slow = Pool("hypervisor reads", threads=16, waiting=64)
         self._watching = Watching(self._watched)
         self._document = msgspec.json.encode(openapi_document(routes, MAX_BODY_BYTES))
@@ -89,7 +90,7 @@ class Application:
 
     async def _answer(self, each: Route, request: Request[Any, Any, Any]) -> Response[bytes]:
         received = await _received(request, with_body=each.method == "POST")
-        pool = self._slow if each.slow else self._quick
+        pool = self._slow if each.slow else self._reads if each.method == "GET" else self._quick
         started = time.monotonic()
         answer = await _translated(pool, functools.partial(self._handling.answer, each, received))
         milliseconds = (time.monotonic() - started) * 1000
@@ -142,6 +143,7 @@ class Application:
 
     async def _close(self) -> None:
         self._quick.close()
+        self._reads.close()
         self._slow.close()
 
 

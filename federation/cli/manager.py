@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import threading
 from pathlib import Path
@@ -67,7 +66,6 @@ def manager(
     settings = manager_settings(conf, manager_id, trust_users=trust_users)
     with sending_traces(conf, "federation-manager", settings.id):
         running = run_manager(conf.broker, url, settings)
-        gc.freeze()  # what was imported stays; collections that visit all of it take tens of milliseconds
         try:
             with serving_metrics(session, scraped, lambda where: _metrics(conf, running, where)):
                 _serve(session, running, rest)
@@ -78,11 +76,13 @@ def manager(
 def _serve(session: Session, running: RunningManager, rest: InterfaceSettings | None) -> None:
     """Until a signal; the REST API ends before what it stands on."""
     from federation.bootstrap.interfaces import REST, InterfaceError, start_interface
+    from federation.bootstrap.memory import settle_memory
 
     try:
         interface = None if rest is None else start_interface(REST, running, rest)
     except InterfaceError as error:
         raise click.ClickException(str(error)) from error
+    settle_memory()
     stopped = _until_signalled()
     if interface is not None:
         session.messages.print(f"REST API on {interface.address}", markup=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +51,7 @@ def worker(
     if driver is None or cluster is None:
         message = "--driver and --cluster are needed to run a worker; federation worker list shows those that run"
         raise click.UsageError(message)
+    from federation.bootstrap.memory import settle_memory
     from federation.bootstrap.metrics import serve_worker_metrics
     from federation.bootstrap.workers import default_worker_id, prepare_worker
     from federation.cli.metrics import metrics_settings, serving_metrics
@@ -77,7 +77,7 @@ def worker(
     try:
         with sending_traces(session.conf, "federation-worker", settings.worker):
             running = prepare_worker(session.conf.broker, driver, driver_config, settings)
-            gc.freeze()  # what was imported stays; collections that visit all of it take tens of milliseconds
+            settle_memory()
             with serving_metrics(session, scraped, lambda where: serve_worker_metrics(running, where)):
                 code = running.run(
                     on_ready=lambda: session.messages.print(f"worker {settings.worker} is ready", markup=False)
