@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import tempfile
 import time
@@ -22,7 +23,9 @@ from federation.contract.instances import (
     BootImage,
     BootKernel,
     BootSource,
+    DataDisk,
     Flavour,
+    GuestSetup,
     ImageFormat,
     Instance,
     InstanceSpec,
@@ -275,6 +278,31 @@ class Lab:
                 if pool.name() == EXTRA_POOL:
                     pool.destroy()
                     pool.undefine()
+
+    def rich(self, **changes: Any) -> InstanceSpec:
+        """A machine with a disk on a cached image, a blank disk and a cloud-init medium."""
+        guest = GuestSetup(user_data="#cloud-config\n")
+        return self.spec(self.image(), data_disks=(DataDisk(size_bytes=8 * MEBIBYTE),), guest=guest, **changes)
+
+    def migrate(
+        self, instance: str, mode: r.MigrateMode, node: str | None = None, call: RecordedCall | None = None
+    ) -> Instance:
+        request = r.Migrate(instance=instance, node=node or self.nodes[1], mode=mode)
+        return self.driver.migrate(call or self.call(), request)
+
+    def beats(self, instance: str) -> list[tuple[int, float]]:
+        """Number and uptime of every beat on the console, oldest first."""
+        found = re.findall(r"alive (\d+) uptime=([0-9.]+)\r?\n", self.console(instance))
+        return [(int(number), float(uptime)) for number, uptime in found]
+
+    def left(self, node: int, instance: str) -> list[str]:
+        """Everything that a node has of an instance: its domain, volumes and logs."""
+        name = self.nodes[node]
+        seen = self.inventory()
+        domains = [identity for _, identity, _, _ in seen[name]["domains"] if identity == instance]
+        files = [file for file in seen[f"{name} files"] if instance in file.rpartition("/")[2].replace("cached-", "")]
+        own = [file for file in files if "/cached-" not in file]
+        return domains + own
 
     def exists(self, instance: str) -> bool:
         try:
