@@ -34,7 +34,7 @@ test: $(VENV)/.all parts ## Every test, on real parts
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "($(REAL)) and not kit"
 	$(BIN)/python -m pytest -n 4 --dist loadgroup -m kit -k "$(KIT_IN_TEST)"
 
-test-containers: ## Build the images, bring up docker-compose.yml's demo, use it, scale it, kill every process of it: half an hour
+test-containers: ## Build the images, bring up docker-compose.yml's demo, use it, scale it, kill every process of it: ten minutes and more
 	$(PYTHON) tests/containers
 
 conformance: $(VENV)/.all parts ## Every case of the conformance kit on every driver; reports in build/conformance/

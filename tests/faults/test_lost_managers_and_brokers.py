@@ -59,6 +59,7 @@ def test_of_two_managers_on_postgresql_one_is_killed_under_load_and_the_other_go
 
 @pytest.mark.timeout(400)
 def test_a_worker_that_slept_through_its_lease_changes_nothing_when_it_wakes(estate):
+    estate.broker += "&heartbeat=3" if "?" in estate.broker else "?heartbeat=3"
     estate.start("w1", "w2", pace=0.5)
     (instance,) = estate.make(1)
     operation = estate.change("suspend", instance)

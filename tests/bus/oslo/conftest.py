@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from contextlib import contextmanager
 
 import oslo_messaging
 import pytest
 from oslo_config import cfg
+
+from federation.bus.oslo.driver import FederationDriver
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +25,26 @@ def oslo_rabbitmq_url(rabbitmq):
         return
     name = f"oslo-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     url = rabbitmq.add_vhost(name)
-    yield url.replace("amqp://", "federation://")
+    with all_closed():
+        yield url.replace("amqp://", "federation://")
     rabbitmq.ctl("delete_vhost", name)
+
+
+@contextmanager
+def all_closed():
+    """Close at the end whatever was opened meanwhile: tests of oslo.messaging's own suite leave their loggers' transports."""
+    made = []
+    begin = FederationDriver.__init__
+
+    def noted(self, *arguments, **options):
+        begin(self, *arguments, **options)
+        made.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FederationDriver, "__init__", noted)
+        yield
+    for driver in made:
+        driver.cleanup()
 
 
 @pytest.fixture
