@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -15,6 +15,7 @@ from federation.manager.accepting import command_of
 from federation.manager.adapting import Adapting
 from federation.manager.clocks import Clock
 from federation.manager.expiring import Expiring
+from federation.manager.gathering import Gathering
 from federation.manager.observing import forget_secrets
 from federation.manager.publisher import Publisher
 from federation.manager.settings import ManagerSettings
@@ -25,6 +26,9 @@ from federation.protocol.partition_map import partition_of, shard_of
 from federation.protocol.records import ClusterRecord, NewOperation, OperationRecord, OperationState, Outgoing
 
 _MAX_PAGE = 1000
+_MOST_TOGETHER = 256
+_PATIENCE = 10.0
+"""Seconds; the store's own for one lock."""
 
 
 class Resolution(enum.StrEnum):
@@ -53,6 +57,7 @@ class Operating:
         self._settings = settings
         self._adapting = adapting
         self._expiring = Expiring(store, publisher, clock)
+        self._counting = Gathering(self._counted, most=_MOST_TOGETHER, abreast=1, patience=_PATIENCE)
 
     def operation(self, operation: str) -> OperationRecord:
         """One operation; raises NotFound."""
@@ -80,9 +85,13 @@ class Operating:
             )
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """By cluster and state."""
+        """By cluster and state.  Who asks at the same time shares one count, which begins after all of them have asked."""
+        return self._counting.ask(None)
+
+    def _counted(self, askers: Sequence[None]) -> list[dict[str, dict[str, int]]]:
         with self._store.reading() as transaction:
-            return transaction.counts()
+            found = transaction.counts()
+        return [found] * len(askers)
 
     def cancel(self, operation: str) -> OperationRecord:
         """Ask that an operation be cancelled: before it starts it is refused, while it runs its next renewal says so.
