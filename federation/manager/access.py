@@ -32,8 +32,6 @@ _REPLIES_KEPT_SECONDS = 86400.0
 _LONGEST_REQUEST_SECONDS = 60.0
 _MOST_TOGETHER = 32
 _ABREAST = 2
-_PATIENCE = 10.0
-"""Seconds; the store's own for one lock."""
 _RANK = {Role.READER: 0, Role.OPERATOR: 1, Role.ADMIN: 2}
 
 
@@ -58,7 +56,7 @@ class Access:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._looking = Gathering(self._records, most=_MOST_TOGETHER, abreast=_ABREAST, patience=_PATIENCE)
+        self._looking = Gathering(self._records, most=_MOST_TOGETHER, abreast=_ABREAST)
 
     def add(self, token: TokenRecord, lifetime_seconds: float) -> TokenRecord:
         """Take up a token that was made with ``new_token``; raises InvalidRequest, AlreadyExists."""

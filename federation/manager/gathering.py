@@ -17,6 +17,9 @@ from federation.protocol.errors import StoreUnavailable
 _Wish = TypeVar("_Wish")
 _Reply = TypeVar("_Reply")
 
+PATIENCE_SECONDS = 10.0
+"""For one's turn; the store's own for one lock."""
+
 
 @dataclass(slots=True, eq=False)
 class _Place(Generic[_Wish, _Reply]):
@@ -41,7 +44,7 @@ class Gathering(Generic[_Wish, _Reply]):
         *,
         most: int,
         abreast: int,
-        patience: float,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self._work = work
         self._most = most

@@ -27,8 +27,6 @@ from federation.protocol.records import ClusterRecord, NewOperation, OperationRe
 
 _MAX_PAGE = 1000
 _MOST_TOGETHER = 256
-_PATIENCE = 10.0
-"""Seconds; the store's own for one lock."""
 
 
 class Resolution(enum.StrEnum):
@@ -57,7 +55,7 @@ class Operating:
         self._settings = settings
         self._adapting = adapting
         self._expiring = Expiring(store, publisher, clock)
-        self._counting = Gathering(self._counted, most=_MOST_TOGETHER, abreast=1, patience=_PATIENCE)
+        self._counting = Gathering(self._counted, most=_MOST_TOGETHER, abreast=1)
 
     def operation(self, operation: str) -> OperationRecord:
         """One operation; raises NotFound."""

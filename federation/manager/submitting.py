@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 _MOST_TOGETHER = 32
 _ABREAST = 2
-_PATIENCE = 10.0
-"""Seconds; the store's own for one lock."""
 
 
 class Submitting:
@@ -42,7 +40,7 @@ class Submitting:
         self._publisher = publisher
         self._settings = settings
         self._adapting = adapting
-        self._gathering = Gathering(self._together, most=_MOST_TOGETHER, abreast=_ABREAST, patience=_PATIENCE)
+        self._gathering = Gathering(self._together, most=_MOST_TOGETHER, abreast=_ABREAST)
         self.tracing: Tracing | None = None
 
     def submit(self, submission: Submission) -> OperationRecord:

@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import libvirt
@@ -34,6 +33,7 @@ from federation.contract.errors import (
 from federation_libvirt.attempt import Attempt
 from federation_libvirt.faults import code_of, translate, without_password
 from federation_libvirt.settings import Timeouts
+from federation_libvirt.waiting import Watch, answer_of
 
 __all__ = ["Link", "Native", "start_event_loop"]
 
@@ -47,7 +47,6 @@ Answer = TypeVar("Answer")
 UNANSWERED_LIMIT = 32
 """Calls to one host that may hang at the same time; above it the host counts as unreachable at once."""
 KEEPALIVE_COUNT = 3
-_POLL_SECONDS = 0.25
 
 _CODES = {getattr(libvirt, name): name for name in dir(libvirt) if name.startswith("VIR_ERR_")}
 # The three severities share the numbers of the first codes (virErrorLevel and virErrorNumber are two enumerations).
@@ -167,19 +166,6 @@ def drop_copy(_context: object, _error: object) -> None:
     """Do not print: libvirt writes every error to standard error as well as raising it, and the raised one is enough."""
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """What is done while a long change lasts.
-
-    ``tell`` is called again and again; an error that it raises ends the operation.  Then ``give_up`` is called again and
-    again, until the change has come to its end or ``give_up`` returns true: the host may not have begun the change yet
-    when it is first asked to stop it.
-    """
-
-    tell: Callable[[], None]
-    give_up: Callable[[], bool]
-
-
 class Link:
     """One host: asks and changes through a connection that comes back by itself."""
 
@@ -271,7 +257,7 @@ class Link:
             target=self._fulfil, args=(future, function, connection), name=f"libvirt-{self.node}", daemon=True
         ).start()
         try:
-            return _wait(future, limit, watch)
+            return answer_of(future, limit, watch)
         except libvirt.libvirtError as error:
             raise self._translated(error, what) from error
 
@@ -339,42 +325,6 @@ class Link:
             str(error),
             f"{self.node}: {what}",
         )
-
-
-def _wait(future: Future[Answer], limit: float, watch: Watch | None) -> Answer:
-    if watch is None:
-        return future.result(limit)
-    end = time.monotonic() + limit
-    while _goes_on(future, end):
-        try:
-            watch.tell()
-        except OperationError:
-            _give_up(future, end, watch)
-            raise
-        _settle(future, min(_POLL_SECONDS, max(end - time.monotonic(), 0.0)))
-    return future.result(0)
-
-
-def _give_up(future: Future[Any], end: float, watch: Watch) -> None:
-    while _goes_on(future, end) and not watch.give_up():
-        _settle(future, _POLL_SECONDS)
-
-
-def _goes_on(future: Future[Any], end: float) -> bool:
-    """Whether the answer has not come yet; raises TimeoutError when it is too late for it."""
-    if future.done():
-        return False
-    if time.monotonic() >= end:
-        raise TimeoutError
-    return True
-
-
-def _settle(future: Future[Any], seconds: float) -> None:
-    """Wait for a future to be done, without taking its answer."""
-    try:
-        future.exception(seconds)
-    except TimeoutError:
-        return
 
 
 def _close(connection: Native) -> None:

@@ -26,10 +26,11 @@ from federation.contract.errors import (
 from federation.contract.instances import Instance, PowerState
 from federation_libvirt import connection, device_xml, domain_xml, facts, names, ownership
 from federation_libvirt.attempt import Attempt
-from federation_libvirt.connection import Native, Watch
+from federation_libvirt.connection import Native
 from federation_libvirt.facts import Look, VolumeFacts
 from federation_libvirt.host import Host
 from federation_libvirt.ownership import Ownership
+from federation_libvirt.waiting import Watch
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,10 @@ from functools import partial
 
 from federation.contract.errors import HypervisorRefused, InvalidState, NotSupported, OperationError
 from federation_libvirt.attempt import Attempt
-from federation_libvirt.connection import VOLUME_PHYSICAL, Link, Native, Watch
+from federation_libvirt.connection import VOLUME_PHYSICAL, Link, Native
 from federation_libvirt.domain_xml import parse
 from federation_libvirt.faults import code_of
+from federation_libvirt.waiting import Watch
 
 logger = logging.getLogger(__name__)
 
