@@ -38,6 +38,7 @@ from federation_libvirt.driver import LibvirtDriver
 from federation_libvirt.settings import ImageRules, Migration, Settings, Timeouts
 
 MEBIBYTE = 1 << 20
+SLOW_MIGRATION_MIB_PER_SECOND = 16
 BOOT_SECONDS = 90.0
 EXTRA_POOL = "lab-extra"
 
@@ -289,6 +290,10 @@ class Lab:
     ) -> Instance:
         request = r.Migrate(instance=instance, node=node or self.nodes[1], mode=mode)
         return self.driver.migrate(call or self.call(), request)
+
+    def slow_down(self, instance: str) -> None:
+        """Let a live migration of a running guest take seconds, however fast the machine is."""
+        self.native().lookupByUUIDString(instance).migrateSetMaxSpeed(SLOW_MIGRATION_MIB_PER_SECOND)
 
     def beats(self, instance: str) -> list[tuple[int, float]]:
         """Number and uptime of every beat on the console, oldest first."""

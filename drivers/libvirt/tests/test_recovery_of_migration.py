@@ -20,13 +20,14 @@ LIVE, COLD = r.MigrateMode.LIVE, r.MigrateMode.COLD
 
 
 class Interrupted(RecordedCall):
-    """Something happens at the first wait, which is while the memory is on its way."""
+    """Something happens at the first wait while memory is on its way."""
 
     happens = staticmethod(lambda: None)
     happened = False
 
     def sleep(self, seconds: float) -> None:
-        if not self.happened:
+        percent, stage = self.progressed[-1]
+        if not self.happened and stage == "migrating" and percent is not None:
             self.happened = True
             self.happens()
         super().sleep(seconds)
@@ -36,6 +37,7 @@ class Interrupted(RecordedCall):
 def test_a_cancelled_migration_is_given_up_and_the_guest_runs_on_where_it_was(lab):
     made = lab.create(lab.rich())
     lab.wait_ready(made.id)
+    lab.slow_down(made.id)
     before = lab.left(0, made.id)
     call = Interrupted(clock=lab.call().clock, cluster="lab-cluster")
     call.happens = call.cancel
@@ -52,6 +54,7 @@ def test_a_cancelled_migration_is_given_up_and_the_guest_runs_on_where_it_was(la
 def test_a_worker_that_dies_in_the_middle_leaves_the_migration_running_and_the_next_one_takes_it_up(lab):
     made = lab.create(lab.rich())
     lab.wait_ready(made.id)
+    lab.slow_down(made.id)
 
     def die() -> None:
         raise SimulatedCrash("crashed while the memory was on its way")
@@ -60,6 +63,7 @@ def test_a_worker_that_dies_in_the_middle_leaves_the_migration_running_and_the_n
     call.happens = die
     with pytest.raises(SimulatedCrash):
         lab.migrate(made.id, LIVE, call=call)
+    assert call.happened
     driver = lab.another_driver()
     # One and the same instance, wherever it is looked for.
     assert [one.id for one in driver.list_instances(lab.call(), r.ListInstances()).instances] == [made.id]
@@ -78,6 +82,7 @@ def test_a_worker_that_dies_in_the_middle_leaves_the_migration_running_and_the_n
 def test_a_libvirtd_that_is_killed_in_the_middle_leaves_the_machine_on_exactly_one_node(lab, victim):
     made = lab.create(lab.rich())
     lab.wait_ready(made.id)
+    lab.slow_down(made.id)
 
     def strike() -> None:
         lab.hosts.kill(victim)
@@ -86,6 +91,7 @@ def test_a_libvirtd_that_is_killed_in_the_middle_leaves_the_machine_on_exactly_o
     call = Interrupted(clock=lab.call().clock, cluster="lab-cluster")
     call.happens = strike
     moved = lab.migrate(made.id, LIVE, call=call)
+    assert call.happened
     assert (moved.node, moved.power_state) == (lab.nodes[1], PowerState.RUNNING)
     assert lab.left(0, made.id) == []
     assert len(lab.wait_for_line(made.id, "boot-id")) == 1
