@@ -65,7 +65,7 @@ def test_a_wrong_password_fails_the_start_at_once(bus_rabbitmq_url, caplog):
 
 def test_a_virtual_host_that_is_not_there_fails_the_start_at_once(bus_rabbitmq_url):
     address = parse_address(bus_rabbitmq_url)
-    link = open_link(bus_rabbitmq_url.replace(f"/{address.virtual_host}", "/no-such-vhost"), "test")
+    link = open_link(bus_rabbitmq_url.removesuffix(address.virtual_host) + "no-such-vhost", "test")
     with pytest.raises(BusUnavailable, match="no-such-vhost"):
         link.start(30.0)
 
