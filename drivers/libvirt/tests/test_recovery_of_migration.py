@@ -26,8 +26,8 @@ class Interrupted(RecordedCall):
     happened = False
 
     def sleep(self, seconds: float) -> None:
-        percent, stage = self.progressed[-1]
-        if not self.happened and stage == "migrating" and percent is not None:
+        on_its_way = any(stage == "migrating" and percent is not None for percent, stage in self.progressed)
+        if on_its_way and not self.happened:
             self.happened = True
             self.happens()
         super().sleep(seconds)
@@ -63,7 +63,6 @@ def test_a_worker_that_dies_in_the_middle_leaves_the_migration_running_and_the_n
     call.happens = die
     with pytest.raises(SimulatedCrash):
         lab.migrate(made.id, LIVE, call=call)
-    assert call.happened
     driver = lab.another_driver()
     # One and the same instance, wherever it is looked for.
     assert [one.id for one in driver.list_instances(lab.call(), r.ListInstances()).instances] == [made.id]

@@ -17,7 +17,7 @@ from federation.bus.connect import open_link
 from federation.bus.link import Publication
 from federation.bus.oslo import body
 
-PARTITIONS = 16  # so many that one of three servers comes first for all of them once in millions of runs
+PARTITIONS = 16  # the keys below fall into 12 of them: one of three servers comes first for all once in 177,147 runs
 
 
 class Log:
